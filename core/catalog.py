@@ -1,0 +1,239 @@
+"""Hardware, Models and Versions: what may be run, on what, and at which price."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, Select, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from core.database import Transaction, seconds_from_now
+from core.errors import InvalidVersion, NotFound
+from core.ids import new_id
+from core.lifecycle import VersionStatus
+from core.redis import SCHEDULER_BELL, ring
+from core.tables import Account, Hardware, Model, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """A Version someone may run, with all that creating a prediction needs."""
+
+    version_id: str
+    model: str
+    hardware_sku: str
+    openapi_schema: dict[str, Any] | None
+    status: VersionStatus
+
+    @property
+    def target(self) -> str:
+        return target(self.version_id, self.hardware_sku)
+
+
+def target(version_id: str, hardware_sku: str) -> str:
+    """What predictions wait for: a Version on a Hardware."""
+    return f"{version_id}@{hardware_sku}"
+
+
+async def put_hardware(
+    tx: Transaction, sku: str, name: str, price_nanos_per_second: int, gpu_count: int = 0, gpu_model: str | None = None
+) -> None:
+    """Adds a Hardware; one that is there already keeps its price, which is the operator's to change."""
+    await tx.execute(
+        upsert(Hardware)
+        .values(
+            sku=sku,
+            name=name,
+            price_nanos_per_second=price_nanos_per_second,
+            gpu_count=gpu_count,
+            gpu_model=gpu_model,
+        )
+        .on_conflict_do_nothing(index_elements=["sku"])
+    )
+
+
+async def list_hardware(tx: Transaction) -> list[Row]:
+    return list(await tx.all(select(Hardware).order_by(Hardware.sku)))
+
+
+async def ensure_model(tx: Transaction, owner_id: str, name: str, hardware_sku: str, **fields: Any) -> Row:
+    """The Model of that name, made if there is none; `fields` (description, visibility, readme …) are brought up to date."""
+    await tx.execute(
+        upsert(Model)
+        .values(id=new_id(), owner_id=owner_id, name=name, hardware_sku=hardware_sku, **fields)
+        .on_conflict_do_update(index_elements=["owner_id", "name"], set_={"hardware_sku": hardware_sku, **fields})
+    )
+    return await tx.one(select(Model).where(Model.owner_id == owner_id, Model.name == name))
+
+
+def version_id(model_id: str, artifact_kind: str, artifact: str) -> str:
+    return hashlib.sha256(f"{model_id}\n{artifact_kind}\n{artifact}".encode()).hexdigest()
+
+
+async def publish(
+    tx: Transaction,
+    model_id: str,
+    artifact_kind: str,
+    artifact: str,
+    *,
+    config: dict[str, Any],
+    cog_version: str,
+    slots: int,
+    timeout_seconds: int,
+    setup_timeout_seconds: int,
+) -> str:
+    """Makes the artifact the Model's latest Version and has it prepared. Publishing the same one again changes nothing."""
+    id = version_id(model_id, artifact_kind, artifact)
+    inserted = await tx.execute(
+        upsert(Version)
+        .values(
+            id=id,
+            model_id=model_id,
+            artifact_kind=artifact_kind,
+            artifact=artifact,
+            config=config,
+            cog_version=cog_version,
+            slots=slots,
+            timeout_seconds=timeout_seconds,
+            setup_timeout_seconds=setup_timeout_seconds,
+            status=VersionStatus.PREPARING,
+        )
+        .on_conflict_do_nothing(index_elements=["id"])
+    )
+    await tx.execute(update(Model).where(Model.id == model_id).values(latest_version_id=id))
+    if inserted.rowcount:
+        tx.after_commit(ring, SCHEDULER_BELL)
+    return id
+
+
+async def prepared(
+    tx: Transaction, id: str, *, openapi_schema: dict[str, Any], cog_version: str, slots: int, config: dict[str, Any]
+) -> None:
+    await tx.execute(
+        update(Version)
+        .where(Version.id == id)
+        .values(
+            status=VersionStatus.READY,
+            status_reason=None,
+            openapi_schema=openapi_schema,
+            cog_version=cog_version,
+            slots=slots,
+            config=config,
+            prepare_lease_expires_at=None,
+        )
+    )
+
+
+async def preparation_failed(tx: Transaction, id: str, reason: str) -> None:
+    await tx.execute(
+        update(Version)
+        .where(Version.id == id, Version.status == VersionStatus.PREPARING)
+        .values(status=VersionStatus.FAILED, status_reason=reason, prepare_lease_expires_at=None)
+    )
+
+
+async def lease_preparation(tx: Transaction, id: str, seconds: float) -> bool:
+    """Holds a Version that is still to be prepared; False if another job holds it, or it is done."""
+    leased = await tx.execute(
+        update(Version)
+        .where(
+            Version.id == id,
+            Version.status == VersionStatus.PREPARING,
+            or_(Version.prepare_lease_expires_at.is_(None), Version.prepare_lease_expires_at < func.now()),
+        )
+        .values(prepare_lease_expires_at=seconds_from_now(seconds))
+    )
+    return bool(leased.rowcount)
+
+
+async def renew_preparation(tx: Transaction, id: str, seconds: float) -> None:
+    await tx.execute(
+        update(Version)
+        .where(Version.id == id, Version.status == VersionStatus.PREPARING)
+        .values(prepare_lease_expires_at=seconds_from_now(seconds))
+    )
+
+
+async def to_prepare(tx: Transaction) -> list[str]:
+    """Versions that nobody is preparing, oldest first."""
+    rows = await tx.all(
+        select(Version.id)
+        .where(
+            Version.status == VersionStatus.PREPARING,
+            or_(Version.prepare_lease_expires_at.is_(None), Version.prepare_lease_expires_at < func.now()),
+        )
+        .order_by(Version.created_at, Version.id)
+    )
+    return [row.id for row in rows]
+
+
+async def get_version(tx: Transaction, id: str) -> Row | None:
+    """A Version as the platform sees it, whoever owns it."""
+    return await tx.first(select(Version).where(Version.id == id))
+
+
+def _visible(statement: Select, account_id: str) -> Select:
+    """What is private is found by its owner only."""
+    return statement.where(or_(Model.visibility == "public", Model.owner_id == account_id))
+
+
+_MODEL_COLUMNS = (*Model.__table__.c, Account.username.label("owner"))
+
+
+async def get_model(tx: Transaction, account_id: str, owner: str, name: str) -> Row:
+    statement = select(*_MODEL_COLUMNS).join(Account, Account.id == Model.owner_id)
+    row = await tx.first(_visible(statement, account_id).where(Account.username == owner, Model.name == name))
+    if row is None:
+        raise NotFound("The requested model could not be found.")
+    return row
+
+
+async def list_models(tx: Transaction, account_id: str, before: tuple | None, limit: int) -> list[Row]:
+    """Newest first; `before` is the (created_at, id) of the last one seen."""
+    statement = select(*_MODEL_COLUMNS).join(Account, Account.id == Model.owner_id)
+    if before is not None:
+        statement = statement.where(tuple_(Model.created_at, Model.id) < before)
+    ordered = statement.order_by(Model.created_at.desc(), Model.id.desc()).limit(limit)
+    return list(await tx.all(_visible(ordered, account_id)))
+
+
+async def list_versions(tx: Transaction, model_id: str, before: tuple | None, limit: int) -> list[Row]:
+    statement = select(Version).where(Version.model_id == model_id)
+    if before is not None:
+        statement = statement.where(tuple_(Version.created_at, Version.id) < before)
+    return list(await tx.all(statement.order_by(Version.created_at.desc(), Version.id.desc()).limit(limit)))
+
+
+async def get_version_of(tx: Transaction, model_id: str, id: str) -> Row:
+    row = await tx.first(select(Version).where(Version.model_id == model_id, Version.id == id))
+    if row is None:
+        raise NotFound("The requested version could not be found.")
+    return row
+
+
+async def versions_by_id(tx: Transaction, ids: list[str]) -> dict[str, Row]:
+    return {row.id: row for row in await tx.all(select(Version).where(Version.id.in_(ids)))}
+
+
+async def resolve(tx: Transaction, account_id: str, reference: str) -> Runnable:
+    """A Version from `<64 hex>`, `owner/name:<64 hex>` or `owner/name` (its latest). Raises `InvalidVersion`."""
+    model, _, id = reference.rpartition(":") if "/" in reference and ":" in reference else ("", "", reference)
+    statement = (
+        select(
+            Version.id,
+            Version.openapi_schema,
+            Version.status,
+            Model.hardware_sku,
+            (Account.username + "/" + Model.name).label("model"),
+        )
+        .join(Model, Model.id == Version.model_id)
+        .join(Account, Account.id == Model.owner_id)
+    )
+    if model or "/" in id:
+        owner, _, name = (model or id).partition("/")
+        statement = statement.where(Account.username == owner, Model.name == name)
+    statement = statement.where(Version.id == (Model.latest_version_id if "/" in id else id))
+    row = await tx.first(_visible(statement, account_id))
+    if row is None:
+        raise InvalidVersion()
+    return Runnable(row.id, row.model, row.hardware_sku, row.openapi_schema, VersionStatus(row.status))

@@ -1,0 +1,274 @@
+"""Bytes and their rows: uploads, models' outputs, bundles. The store is a folder, S3, GCS or Azure, by one URL.
+
+An output file appears in a row as `millrace-file:<id>/<name>` and becomes a URL or a data URI when it is shown,
+so that a changed public URL breaks nothing. The id of an output file is its capability: whoever has it may read.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from obstore.exceptions import NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+from sqlalchemy import Row, delete, func, insert, or_, select, tuple_
+
+from core.database import Transaction, seconds_from_now
+from core.errors import NotFound, TooLarge
+from core.ids import new_id, new_secret
+from core.settings import Settings
+from core.tables import File
+
+UPLOAD, OUTPUT = "upload", "output"
+
+_REFERENCE = re.compile(r"^millrace-file:([0-9a-z]+)/(.+)$", re.DOTALL)
+_CHUNK_BYTES = 1024 * 1024
+
+
+class FileStore:
+    """The bytes alone, by key; knows no rows."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.file_store_url
+        if url.startswith("file://"):
+            self._store: ObjectStore = LocalStore(url.removeprefix("file://"), mkdir=True)
+        else:
+            self._store = from_url(url)
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes] | bytes | Path) -> None:
+        await self._store.put_async(key, chunks)
+
+    async def read(self, key: str) -> bytes:
+        try:
+            return bytes(await (await self._store.get_async(key)).bytes_async())
+        except (NotFoundError, FileNotFoundError):
+            raise NotFound("The file's content is gone.") from None
+
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        """Chunks of about a megabyte. Raises `NotFound` before the first one."""
+        try:
+            found = await self._store.get_async(key)
+        except (NotFoundError, FileNotFoundError):
+            raise NotFound("The file's content is gone.") from None
+        return _chunks(found)
+
+    async def delete(self, key: str) -> None:
+        try:
+            await self._store.delete_async(key)
+        except (NotFoundError, FileNotFoundError):
+            return
+
+    async def has_bundle(self, digest: str) -> bool:
+        try:
+            await self._store.head_async(_bundle_key(digest))
+        except (NotFoundError, FileNotFoundError):
+            return False
+        return True
+
+    async def put_bundle(self, digest: str, archive: Path) -> None:
+        await self.put(_bundle_key(digest), archive)
+
+    async def fetch_bundle(self, digest: str, destination: Path) -> None:
+        """Writes the packed bundle to `destination`. Raises `NotFound`."""
+        chunks = await self.stream(_bundle_key(digest))
+        with destination.open("wb") as archive:
+            async for chunk in chunks:
+                archive.write(chunk)
+
+
+async def _chunks(found: Any) -> AsyncIterator[bytes]:
+    async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+        yield bytes(chunk)
+
+
+def _bundle_key(digest: str) -> str:
+    return f"bundles/{digest}.tar.gz"
+
+
+class Measured:
+    """Passes chunks on while counting and hashing them. Raises `TooLarge` as soon as they exceed the limit."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], limit: int) -> None:
+        self._chunks = chunks
+        self._limit = limit
+        self._md5, self._sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        self.size = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._chunks:
+            self.size += len(chunk)
+            if self.size > self._limit:
+                raise TooLarge(f"The file is larger than {self._limit} bytes, the most this server accepts.")
+            self._md5.update(chunk)
+            self._sha256.update(chunk)
+            yield chunk
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {"md5": self._md5.hexdigest(), "sha256": self._sha256.hexdigest()}
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file to keep: whose, why, and under which name."""
+
+    account_id: str
+    kind: str
+    name: str
+    content_type: str
+    prediction_id: str | None = None
+    metadata: dict[str, Any] | None = None
+    lifetime_seconds: int | None = None
+
+
+async def store(files: FileStore, new: NewFile, chunks: AsyncIterator[bytes], limit: int) -> dict[str, Any]:
+    """Writes the bytes and returns the values of their row, for `record`: bytes first, so no row ever lacks them."""
+    id = new_id() if new.kind == UPLOAD else new_secret()
+    key = f"{new.kind}s/{id}"
+    measured = Measured(chunks, limit)
+    await files.put(key, aiter(measured))
+    lifetime = new.lifetime_seconds
+    return {
+        "id": id,
+        "account_id": new.account_id,
+        "kind": new.kind,
+        "prediction_id": new.prediction_id,
+        "name": new.name,
+        "content_type": new.content_type,
+        "size": measured.size,
+        **measured.digests,
+        "metadata": new.metadata or {},
+        "store_key": key,
+        "expires_at": None if lifetime is None else seconds_from_now(timedelta(seconds=lifetime).total_seconds()),
+    }
+
+
+async def record(tx: Transaction, values: dict[str, Any]) -> Row:
+    return await tx.one(insert(File.__table__).values(**values).returning(*File.__table__.c))
+
+
+def _current() -> Any:
+    return or_(File.expires_at.is_(None), File.expires_at > func.now())
+
+
+async def get_upload(tx: Transaction, account_id: str, file_id: str) -> Row:
+    row = await tx.first(
+        select(*File.__table__.c).where(
+            File.id == file_id, File.account_id == account_id, File.kind == UPLOAD, _current()
+        )
+    )
+    if row is None:
+        raise NotFound("The requested file could not be found.")
+    return row
+
+
+async def get_output(tx: Transaction, file_id: str) -> Row:
+    row = await tx.first(select(*File.__table__.c).where(File.id == file_id, File.kind == OUTPUT, _current()))
+    if row is None:
+        raise NotFound("The requested file could not be found.")
+    return row
+
+
+async def list_uploads(tx: Transaction, account_id: str, before: tuple | None, limit: int) -> list[Row]:
+    statement = select(*File.__table__.c).where(File.account_id == account_id, File.kind == UPLOAD, _current())
+    if before is not None:
+        statement = statement.where(tuple_(File.created_at, File.id) < before)
+    return list(await tx.all(statement.order_by(File.created_at.desc(), File.id.desc()).limit(limit)))
+
+
+async def remove_upload(tx: Transaction, account_id: str, file_id: str) -> str:
+    """Forgets the row and returns the key of the bytes, to be deleted after the commit."""
+    row = await get_upload(tx, account_id, file_id)
+    await tx.execute(delete(File).where(File.id == file_id))
+    return row.store_key
+
+
+# --- references, URLs and signatures ----------------------------------------------------------------------------------
+
+
+def reference(file_id: str, name: str) -> str:
+    """How an output file stands in a prediction's row."""
+    return f"millrace-file:{file_id}/{name}"
+
+
+def upload_url(settings: Settings, file_id: str) -> str:
+    return f"{settings.url}/v1/files/{file_id}"
+
+
+def output_url(settings: Settings, file_id: str, name: str) -> str:
+    return f"{settings.url}/v1/outputs/{file_id}/{quote(name)}"
+
+
+def own_upload(url: str) -> str | None:
+    """The id, if the URL is one of ours: clients put `urls.get` of an uploaded file straight into an input."""
+    found = re.search(r"/v1/files/([0-9a-z]{26})(?:/download)?(?:\?|$)", url)
+    return found and found[1]
+
+
+def sign_download(settings: Settings, owner: str, file_id: str, expiry: int) -> str:
+    """Replicate's scheme: base64 of HMAC-SHA256 over `owner id expiry`."""
+    mac = hmac.new(settings.secret.encode(), f"{owner} {file_id} {expiry}".encode(), "sha256")
+    return base64.b64encode(mac.digest()).decode()
+
+
+def is_signed(settings: Settings, owner: str, file_id: str, expiry: int, signature: str) -> bool:
+    expected = sign_download(settings, owner, file_id, expiry)
+    return expiry > time.time() and hmac.compare_digest(expected.encode(), signature.encode())
+
+
+def with_urls(settings: Settings, output: Any) -> Any:
+    """The output with each file given as its URL."""
+    if isinstance(output, str):
+        found = _REFERENCE.match(output)
+        return output_url(settings, found[1], found[2]) if found else output
+    if isinstance(output, list):
+        return [with_urls(settings, item) for item in output]
+    if isinstance(output, dict):
+        return {key: with_urls(settings, value) for key, value in output.items()}
+    return output
+
+
+def references(output: Any) -> list[str]:
+    """Ids of the output files that the output names."""
+    if isinstance(output, str):
+        found = _REFERENCE.match(output)
+        return [found[1]] if found else []
+    if isinstance(output, list):
+        return [id for item in output for id in references(item)]
+    if isinstance(output, dict):
+        return [id for item in output.values() for id in references(item)]
+    return []
+
+
+async def with_data(files: FileStore, tx: Transaction, settings: Settings, output: Any) -> Any:
+    """The output with small files given as data URIs, which official clients turn into files even without https."""
+    ids = references(output)
+    if not ids:
+        return output
+    rows = await tx.all(
+        select(*File.__table__.c).where(
+            File.id.in_(ids), File.kind == OUTPUT, File.size <= settings.inline_file_bytes, _current()
+        )
+    )
+    inlined = {}
+    for row in rows:
+        encoded = base64.b64encode(await files.read(row.store_key)).decode()
+        inlined[reference(row.id, row.name)] = f"data:{row.content_type};base64,{encoded}"
+    return with_urls(settings, _replace(output, inlined))
+
+
+def _replace(output: Any, replacements: dict[str, str]) -> Any:
+    if isinstance(output, str):
+        return replacements.get(output, output)
+    if isinstance(output, list):
+        return [_replace(item, replacements) for item in output]
+    if isinstance(output, dict):
+        return {key: _replace(value, replacements) for key, value in output.items()}
+    return output

@@ -1,0 +1,184 @@
+"""Nodes and Instances: the scheduler writes what is wanted, nodes write what is, both converge on these rows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, exists, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from core.database import Transaction, seconds_from_now
+from core.ids import new_id
+from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, InstanceStatus
+from core.redis import SCHEDULER_BELL, node_channel, publish, ring
+from core.tables import Instance, Node, Prediction
+
+# What an operator reads first; the container's own log keeps the rest.
+_SETUP_LOG_CHARACTERS = 64_000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a node says of itself; `gpus` are {uuid, name, memory_bytes, healthy, reason}."""
+
+    name: str
+    gpus: list[dict[str, Any]]
+    artifact_kinds: list[str]
+    max_instances: int
+
+
+async def register_node(tx: Transaction, report: NodeReport, boot_id: str, lease_seconds: float) -> Row:
+    """Begins a life of the node. Whatever an earlier life of that name held is from now on fenced off."""
+    values = {
+        "boot_id": boot_id,
+        "gpus": report.gpus,
+        "artifact_kinds": report.artifact_kinds,
+        "max_instances": report.max_instances,
+        "lease_expires_at": seconds_from_now(lease_seconds),
+    }
+    row = await tx.one(
+        upsert(Node)
+        .values(id=new_id(), name=report.name, **values)
+        .on_conflict_do_update(index_elements=["name"], set_=values)
+        .returning(Node)
+    )
+    tx.after_commit(ring, SCHEDULER_BELL)
+    return row
+
+
+async def holder_alive(tx: Transaction, name: str) -> bool:
+    """Whether a node of that name reports right now."""
+    statement = select(exists().where(Node.name == name, Node.lease_expires_at > func.now()))
+    return bool(await tx.scalar(statement))
+
+
+async def heartbeat(tx: Transaction, node_id: str, boot_id: str, gpus: list[dict], lease_seconds: float) -> bool:
+    """Renews the lease. False: it has run out, or the node was reborn elsewhere; this life must end."""
+    renewed = await tx.execute(
+        update(Node)
+        .where(Node.id == node_id, Node.boot_id == boot_id, Node.lease_expires_at > func.now())
+        .values(lease_expires_at=seconds_from_now(lease_seconds), gpus=gpus)
+    )
+    return bool(renewed.rowcount)
+
+
+async def release_lease(tx: Transaction, node_id: str, boot_id: str) -> None:
+    """An orderly goodbye: what is left is rescued at once instead of after the lease."""
+    await tx.execute(
+        update(Node).where(Node.id == node_id, Node.boot_id == boot_id).values(lease_expires_at=func.now())
+    )
+    tx.after_commit(ring, SCHEDULER_BELL)
+
+
+async def live_nodes(tx: Transaction) -> list[Row]:
+    return list(await tx.all(select(Node).where(Node.lease_expires_at > func.now()).order_by(Node.name)))
+
+
+async def live_instances(tx: Transaction, node_id: str | None = None) -> list[Row]:
+    """Instances whose container may exist, on one node or on all, with when each last worked."""
+    idle_from = func.greatest(Instance.last_active_at, Instance.ready_at)
+    statement = select(
+        *Instance.__table__.c, func.extract("epoch", func.now() - idle_from).label("idle_seconds")
+    ).where(Instance.status.in_(LIVE_INSTANCE))
+    if node_id is not None:
+        statement = statement.where(Instance.node_id == node_id)
+    return list(await tx.all(statement.order_by(Instance.created_at)))
+
+
+async def get_instance(tx: Transaction, instance_id: str) -> Row | None:
+    return await tx.first(select(Instance).where(Instance.id == instance_id))
+
+
+async def assign(
+    tx: Transaction,
+    *,
+    node_id: str,
+    target: str,
+    version_id: str,
+    hardware_sku: str,
+    slots: int,
+    gpu_uuids: tuple[str, ...],
+) -> str:
+    """The scheduler wants one more Instance there; the node is told."""
+    id = new_id()
+    await tx.execute(
+        insert(Instance).values(
+            id=id,
+            target=target,
+            version_id=version_id,
+            hardware_sku=hardware_sku,
+            node_id=node_id,
+            gpu_uuids=list(gpu_uuids),
+            slots=slots,
+            status=InstanceStatus.PENDING,
+        )
+    )
+    tx.after_commit(publish, node_channel(node_id), "converge")
+    return id
+
+
+async def unwant(tx: Transaction, instance_id: str, reason: str) -> None:
+    """The scheduler no longer wants it; the node drains and stops it."""
+    row = await tx.first(
+        update(Instance)
+        .where(Instance.id == instance_id, Instance.is_wanted)
+        .values(is_wanted=False, reason=reason)
+        .returning(Instance.node_id)
+    )
+    if row is not None:
+        tx.after_commit(publish, node_channel(row.node_id), "converge")
+
+
+async def move_instance(
+    tx: Transaction, instance_id: str, old: InstanceStatus, new: InstanceStatus, **values: Any
+) -> bool:
+    """The only way an Instance changes its status. False: it was not in `old`, so nothing changed."""
+    assert (old, new) in INSTANCE_EDGES, f"{old} -> {new} is no edge of an Instance"
+    if "setup_logs" in values:
+        values["setup_logs"] = values["setup_logs"][-_SETUP_LOG_CHARACTERS:].replace("\x00", "\ufffd")
+    if new is InstanceStatus.READY:
+        values["ready_at"] = values["last_active_at"] = func.now()
+    if new.is_terminal:
+        values["ended_at"] = func.now()
+    moved = await tx.execute(
+        update(Instance).where(Instance.id == instance_id, Instance.status == old).values(status=new, **values)
+    )
+    if moved.rowcount and (new.is_terminal or new is InstanceStatus.READY):
+        tx.after_commit(ring, SCHEDULER_BELL)
+    return bool(moved.rowcount)
+
+
+async def fail_instances_of_lost_nodes(tx: Transaction) -> list[str]:
+    """What a silent node ran counts as gone; if the node comes back it removes the containers before anything else."""
+    alive = exists().where(Node.id == Instance.node_id, Node.lease_expires_at > func.now())
+    rows = await tx.all(
+        update(Instance)
+        .where(Instance.status.in_(LIVE_INSTANCE), ~alive)
+        .values(status=InstanceStatus.FAILED, ended_at=func.now(), reason="Its node stopped reporting.")
+        .returning(Instance.id)
+    )
+    return [row.id for row in rows]
+
+
+async def note_activity(tx: Transaction, instance_ids: list[str]) -> None:
+    """These Instances are at work, or were a moment ago: their idle time starts anew."""
+    await tx.execute(update(Instance).where(Instance.id.in_(instance_ids)).values(last_active_at=func.now()))
+
+
+async def recent_failures(tx: Transaction, version_id: str, seconds: float) -> list[Row]:
+    """Instances of a Version that failed lately, newest first: what a crash loop is made of."""
+    return list(
+        await tx.all(
+            select(Instance.id, Instance.reason, Instance.ready_at, Instance.ended_at, Instance.setup_logs)
+            .where(
+                Instance.version_id == version_id,
+                Instance.status == InstanceStatus.FAILED,
+                Instance.ended_at > seconds_from_now(-seconds),
+            )
+            .order_by(Instance.ended_at.desc())
+        )
+    )
+
+
+async def running_on(tx: Transaction, instance_id: str) -> int:
+    statement = select(func.count()).where(Prediction.instance_id == instance_id, Prediction.completed_at.is_(None))
+    return int(await tx.scalar(statement))

@@ -1,0 +1,99 @@
+"""Which states there are, what they mean, and which may follow which. Pure.
+
+`docs/states.md` draws these tables; a test keeps the drawing and the tables in step.
+"""
+
+from enum import StrEnum
+
+
+class PredictionStatus(StrEnum):
+    STARTING = "starting"  #: Waits for a slot, or for its Instance to boot.
+    PROCESSING = "processing"  #: A container runs it.
+    SUCCEEDED = "succeeded"  #: The model returned.
+    FAILED = "failed"  #: The model raised, or the platform could not run it; `error` says which.
+    CANCELED = "canceled"  #: Its owner, or its deadline, stopped it.
+    ABORTED = "aborted"  #: Its deadline passed before it started. Free of charge.
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in LIVE_PREDICTION
+
+
+LIVE_PREDICTION = (PredictionStatus.STARTING, PredictionStatus.PROCESSING)
+
+#: (from, to): the verb in core/predictions.py that moves it.
+PREDICTION_EDGES: dict[tuple[PredictionStatus, PredictionStatus], str] = {
+    (PredictionStatus.STARTING, PredictionStatus.PROCESSING): "start",
+    (PredictionStatus.STARTING, PredictionStatus.CANCELED): "cancel",
+    (PredictionStatus.STARTING, PredictionStatus.FAILED): "refuse",
+    (PredictionStatus.STARTING, PredictionStatus.ABORTED): "expire",
+    (PredictionStatus.PROCESSING, PredictionStatus.STARTING): "requeue",
+    (PredictionStatus.PROCESSING, PredictionStatus.SUCCEEDED): "finish",
+    (PredictionStatus.PROCESSING, PredictionStatus.FAILED): "finish",
+    (PredictionStatus.PROCESSING, PredictionStatus.CANCELED): "finish",
+}
+
+
+class FailureCode(StrEnum):
+    """Why a prediction failed. Ours start with `platform_`: those cost nothing."""
+
+    MODEL = "model_error"  #: The model raised; `error` is its own message.
+    TIMEOUT = "timeout"  #: It ran longer than its Version allows.
+    CONTAINER_LOST = "container_lost"  #: The container died while it ran.
+    NODE_LOST = "platform_node_lost"  #: The node died, or stopped reporting, while it ran.
+    SETUP = "setup_failed"  #: No container of its Version became ready.
+    PREPARATION = "preparation_failed"  #: Its Version's environment or image could not be made ready.
+
+
+class InstanceStatus(StrEnum):
+    PENDING = "pending"  #: The scheduler wants it on a node.
+    STARTING = "starting"  #: The node makes the artifact ready and boots the container.
+    READY = "ready"  #: Setup is done; it takes predictions.
+    DRAINING = "draining"  #: It finishes what runs and takes nothing new.
+    STOPPED = "stopped"  #: Its container is gone, as was wanted.
+    FAILED = "failed"  #: Its container is gone, as was not wanted; `reason` says why.
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in LIVE_INSTANCE
+
+
+LIVE_INSTANCE = (
+    InstanceStatus.PENDING,
+    InstanceStatus.STARTING,
+    InstanceStatus.READY,
+    InstanceStatus.DRAINING,
+)
+
+#: Every edge is moved by `fleet.move_instance`; the value says who calls it.
+INSTANCE_EDGES: dict[tuple[InstanceStatus, InstanceStatus], str] = {
+    (InstanceStatus.PENDING, InstanceStatus.STARTING): "node: boot",
+    (InstanceStatus.PENDING, InstanceStatus.STOPPED): "node: no longer wanted",
+    (InstanceStatus.PENDING, InstanceStatus.FAILED): "scheduler: node lost",
+    (InstanceStatus.STARTING, InstanceStatus.READY): "node: setup done",
+    (InstanceStatus.STARTING, InstanceStatus.DRAINING): "node: no longer wanted",
+    (InstanceStatus.STARTING, InstanceStatus.FAILED): "node: boot failed",
+    (InstanceStatus.READY, InstanceStatus.DRAINING): "node: no longer wanted",
+    (InstanceStatus.READY, InstanceStatus.FAILED): "node: container lost",
+    (InstanceStatus.DRAINING, InstanceStatus.STOPPED): "node: container gone",
+    (InstanceStatus.DRAINING, InstanceStatus.FAILED): "scheduler: node lost",
+}
+
+
+class VersionStatus(StrEnum):
+    PREPARING = "preparing"  #: Its environment is built, or its image read.
+    READY = "ready"
+    FAILED = "failed"  #: `status_reason` says why.
+
+
+class DeliveryStatus(StrEnum):
+    PENDING = "pending"  #: Owed; `next_attempt_at` says when.
+    DELIVERED = "delivered"  #: The receiver answered 2xx.
+    GIVEN_UP = "given_up"  #: Every attempt failed; all are on record.
+
+
+class WebhookEvent(StrEnum):
+    START = "start"
+    OUTPUT = "output"
+    LOGS = "logs"
+    COMPLETED = "completed"

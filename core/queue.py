@@ -1,0 +1,109 @@
+"""The fair queue of waiting predictions: per target, a list for each account and a ring of accounts that wait.
+
+    queue:{target}:ring       list of accounts, each once, in the order in which they are served
+    queue:{target}:<account>  that account's waiting prediction ids, oldest first
+    queue:{target}:members    every waiting id, so that pushing twice is harmless
+    queue:{target}:bell       holds a token while anything waits: takers block on it, nobody polls
+
+Taking turns the ring, so an account with 10,000 waiting predictions delays another's single one by one turn.
+Push and take cost O(1) whatever waits; remove costs O(one account's list). Rows are the truth: this can be lost.
+"""
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from core.redis import BLOCK_SECONDS, SCHEDULER_BELL
+
+_PUSH = """
+local base, account, id, bell_cap = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+if redis.call('SADD', base .. ':members', id) == 0 then return 0 end
+if redis.call('RPUSH', base .. ':' .. account, id) == 1 then
+  redis.call('RPUSH', base .. ':ring', account)
+end
+if redis.call('LLEN', base .. ':bell') < bell_cap then redis.call('LPUSH', base .. ':bell', 1) end
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('LPUSH', KEYS[3], 1)
+  redis.call('LTRIM', KEYS[3], 0, 0)
+end
+return 1
+"""
+
+_TAKE = """
+local base, wanted = KEYS[1], tonumber(ARGV[1])
+local taken = {}
+while #taken < wanted do
+  local account = redis.call('LPOP', base .. ':ring')
+  if not account then break end
+  local id = redis.call('LPOP', base .. ':' .. account)
+  if id then
+    taken[#taken + 1] = id
+    redis.call('SREM', base .. ':members', id)
+    if redis.call('EXISTS', base .. ':' .. account) == 1 then redis.call('RPUSH', base .. ':ring', account) end
+  end
+end
+if redis.call('EXISTS', base .. ':ring') == 0 then
+  redis.call('DEL', base .. ':bell')
+elseif redis.call('EXISTS', base .. ':bell') == 0 then
+  redis.call('LPUSH', base .. ':bell', 1)
+end
+return taken
+"""
+
+_REMOVE = """
+local base, account, id = KEYS[1], ARGV[1], ARGV[2]
+if redis.call('SREM', base .. ':members', id) == 0 then return 0 end
+redis.call('LREM', base .. ':' .. account, 1, id)
+if redis.call('EXISTS', base .. ':' .. account) == 0 then redis.call('LREM', base .. ':ring', 1, account) end
+return 1
+"""
+
+# Enough tokens to wake every idle Instance of a target at once, few enough never to matter.
+_BELL_CAP = 64
+SERVING_SECONDS = 15
+
+# Bytes, because a script without a client of its own has no encoder yet.
+_push = AsyncScript(None, _PUSH.encode())
+_take = AsyncScript(None, _TAKE.encode())
+_remove = AsyncScript(None, _REMOVE.encode())
+
+
+def _base(target: str) -> str:
+    return f"queue:{{{target}}}"
+
+
+def _serving(target: str) -> str:
+    return f"serving:{target}"
+
+
+async def push(redis: Redis, target: str, account_id: str, prediction_id: str) -> None:
+    """Queues it once, rings, and wakes the scheduler if no Instance takes from this target."""
+    keys = [_base(target), _serving(target), SCHEDULER_BELL]
+    await _push(keys, [account_id, prediction_id, _BELL_CAP], client=redis)
+
+
+async def take(redis: Redis, target: str, count: int) -> list[str]:
+    """Up to `count` ids, one account after the other."""
+    return await _take([_base(target)], [count], client=redis)
+
+
+async def remove(redis: Redis, target: str, account_id: str, prediction_id: str) -> None:
+    await _remove([_base(target)], [account_id, prediction_id], client=redis)
+
+
+async def wait(redis: Redis, target: str) -> None:
+    """Returns when something may be waiting, or after `BLOCK_SECONDS` in case the bell was lost."""
+    await redis.blpop([f"{_base(target)}:bell"], timeout=BLOCK_SECONDS)
+
+
+async def depth(redis: Redis, target: str) -> int:
+    return await redis.scard(f"{_base(target)}:members")
+
+
+async def announce(redis: Redis, target: str) -> None:
+    """Says that an Instance takes from this target, so that pushing need not wake the scheduler."""
+    await redis.set(_serving(target), 1, ex=SERVING_SECONDS)
+
+
+async def withdraw(redis: Redis, target: str) -> None:
+    """The Instance stops taking; another one that still serves announces itself again within seconds."""
+    await redis.delete(_serving(target))

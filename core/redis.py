@@ -1,0 +1,65 @@
+"""The doorbell: the Redis client, and every key and channel with its owner and lifetime.
+
+    key                          owner        lifetime              holds
+    queue:{target}:…             core.queue   while something waits ids of waiting predictions (see core/queue.py)
+    serving:{target}             node         15 s, renewed         set while an Instance takes from this target
+    bell:scheduler               scheduler    until popped          wake up: something waits and nothing serves it
+    bell:deliveries              webhooks     until popped          wake up: a delivery is due
+    webhooks:passing             webhooks     until popped          start, output and logs events, sent once
+    stream:<prediction>          node         1 h after the end     what a listener replays: output chunks and the end
+    finished  (channel)          core         –                     ids of predictions that reached a terminal status
+    node:<id> (channel)          node         –                     `converge`, or `cancel <prediction>`
+
+Losing all of it loses milliseconds: each sweep rebuilds its part from rows.
+"""
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+
+from core.settings import Settings
+
+FINISHED_CHANNEL = "finished"
+SCHEDULER_BELL = "bell:scheduler"
+DELIVERY_BELL = "bell:deliveries"
+PASSING_WEBHOOKS = "webhooks:passing"
+
+# Blocking reads wait at most this long, well inside the socket's timeout, so that a dead peer is noticed.
+BLOCK_SECONDS = 5
+_SOCKET_TIMEOUT = 15
+_CONNECT_TIMEOUT = 2
+# Every blocked reader (a stream listener, a dispatcher) holds one connection.
+_POOL_CONNECTIONS = 2048
+
+
+def stream_key(prediction_id: str) -> str:
+    return f"stream:{prediction_id}"
+
+
+def node_channel(node_id: str) -> str:
+    return f"node:{node_id}"
+
+
+def open_redis(settings: Settings) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        settings.redis_url,
+        max_connections=_POOL_CONNECTIONS,
+        timeout=5,
+        decode_responses=True,
+        socket_timeout=_SOCKET_TIMEOUT,
+        socket_connect_timeout=_CONNECT_TIMEOUT,
+        retry=Retry(ConstantBackoff(0.05), retries=1),
+    )
+    return Redis(connection_pool=pool)
+
+
+async def ring(redis: Redis, bell: str) -> None:
+    """One waiting token is enough: the woken process looks at rows, not at the bell."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.lpush(bell, 1)
+    pipeline.ltrim(bell, 0, 0)
+    await pipeline.execute()
+
+
+async def publish(redis: Redis, channel: str, message: str) -> None:
+    await redis.publish(channel, message)

@@ -1,0 +1,35 @@
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.tables.base import CreatedAt, Id, Moment, Table
+
+
+class Account(Table):
+    """A user or an organization that owns things and pays."""
+
+    __tablename__ = "accounts"
+
+    id: Mapped[Id]
+    type: Mapped[str]
+    username: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    github_url: Mapped[str | None]
+    avatar_url: Mapped[str | None]
+    is_admin: Mapped[bool] = mapped_column(server_default="false")
+    webhook_secret: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class Token(Table):
+    """Only the hash is kept; `prefix` lets its owner recognise it."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[Id]
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str]
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[Moment | None]
+    revoked_at: Mapped[Moment | None]

@@ -1,0 +1,65 @@
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.tables.base import CreatedAt, Id, Json, Moment, Nanos, Table
+
+
+class Hardware(Table):
+    """A kind of machine with a SKU and a price per second."""
+
+    __tablename__ = "hardware"
+
+    sku: Mapped[Id]
+    name: Mapped[str]
+    price_nanos_per_second: Mapped[Nanos]
+    gpu_count: Mapped[int] = mapped_column(server_default="0")
+    gpu_model: Mapped[str | None]
+    """As NVML names it; None fits no GPU at all."""
+    created_at: Mapped[CreatedAt]
+
+
+class Model(Table):
+    """A named machine-learning model, `owner/name`."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+
+    id: Mapped[Id]
+    owner_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    name: Mapped[str]
+    description: Mapped[str | None]
+    visibility: Mapped[str]
+    readme: Mapped[str | None]
+    github_url: Mapped[str | None]
+    paper_url: Mapped[str | None]
+    license_url: Mapped[str | None]
+    cover_image_url: Mapped[str | None]
+    hardware_sku: Mapped[str] = mapped_column(ForeignKey("hardware.sku"))
+    latest_version_id: Mapped[str | None]
+    created_at: Mapped[CreatedAt]
+
+
+class Version(Table):
+    """One immutable artifact of a Model. Its id hashes the Model's name and the artifact, so that equal artifacts
+    under two names stay two Versions (docs/decisions/0004)."""
+
+    __tablename__ = "versions"
+    __table_args__ = (Index(None, "model_id", "created_at"),)
+
+    id: Mapped[Id]
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    artifact_kind: Mapped[str]
+    artifact: Mapped[str]
+    """`image`: a reference by digest. `bundle`: the content digest."""
+    config: Mapped[Json]
+    openapi_schema: Mapped[Json | None]
+    cog_version: Mapped[str]
+    slots: Mapped[int] = mapped_column(server_default="1")
+    timeout_seconds: Mapped[int]
+    setup_timeout_seconds: Mapped[int]
+    allows_retry: Mapped[bool] = mapped_column(server_default="true")
+    """Whether a prediction that had produced nothing may run again after its node died."""
+    status: Mapped[str]
+    status_reason: Mapped[str | None]
+    prepare_lease_expires_at: Mapped[Moment | None]
+    created_at: Mapped[CreatedAt]

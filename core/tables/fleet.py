@@ -1,0 +1,53 @@
+from sqlalchemy import ARRAY, ForeignKey, Index, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.tables.base import CreatedAt, Id, Json, Moment, Table
+
+
+class Node(Table):
+    """A machine that runs `worker node`. One row for its whole existence, one `boot_id` for each of its lives."""
+
+    __tablename__ = "nodes"
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(unique=True)
+    boot_id: Mapped[str]
+    gpus: Mapped[Json]
+    """[{uuid, name, memory_bytes, healthy, reason}] as NVML reports them."""
+    artifact_kinds: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    max_instances: Mapped[int]
+    lease_expires_at: Mapped[Moment]
+    is_cordoned: Mapped[bool] = mapped_column(server_default="false")
+    created_at: Mapped[CreatedAt]
+
+
+class Instance(Table):
+    """One running container of a Version. The scheduler writes `is_wanted`, the node writes `status`."""
+
+    __tablename__ = "instances"
+    __table_args__ = (
+        Index(
+            "ix_instances_live",
+            "node_id",
+            postgresql_where=text("status NOT IN ('stopped', 'failed')"),
+        ),
+        Index("ix_instances_version_id_created_at", "version_id", "created_at"),
+    )
+
+    id: Mapped[Id]
+    target: Mapped[str]
+    version_id: Mapped[str] = mapped_column(ForeignKey("versions.id"))
+    hardware_sku: Mapped[str]
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    gpu_uuids: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    slots: Mapped[int]
+    is_wanted: Mapped[bool] = mapped_column(server_default="true")
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    setup_logs: Mapped[str] = mapped_column(server_default="")
+    setup_seconds: Mapped[float | None]
+    created_at: Mapped[CreatedAt]
+    ready_at: Mapped[Moment | None]
+    last_active_at: Mapped[Moment | None]
+    """When a prediction last ended or was running; idling is counted from here."""
+    ended_at: Mapped[Moment | None]

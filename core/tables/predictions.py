@@ -1,0 +1,52 @@
+from sqlalchemy import ARRAY, ForeignKey, Index, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.tables.base import CreatedAt, Id, Json, Moment, Nanos, Table
+
+
+class Prediction(Table):
+    """One run of a Version on one input."""
+
+    __tablename__ = "predictions"
+    __table_args__ = (
+        Index(None, "account_id", text("created_at DESC"), text("id DESC")),
+        # What the sweeps and the scheduler look at: as small as what is live, whatever has ended.
+        Index("ix_predictions_live", "target", "created_at", postgresql_where=text("completed_at IS NULL")),
+        Index("ix_predictions_instance", "instance_id", postgresql_where=text("completed_at IS NULL")),
+        # Rows are updated two or three times in their life: leave room for that on their page.
+        {"postgresql_with": {"fillfactor": 80}},
+    )
+
+    id: Mapped[Id]
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    model: Mapped[str]
+    """`owner/name` as it was, so that the row outlives the Model."""
+    version_id: Mapped[str]
+    target: Mapped[str]
+    hardware_sku: Mapped[str]
+    source: Mapped[str] = mapped_column(server_default="api")
+    status: Mapped[str]
+    failure_code: Mapped[str | None]
+    input: Mapped[Json]
+    output: Mapped[Json | None]
+    error: Mapped[str | None]
+    logs: Mapped[str] = mapped_column(server_default="")
+    metrics: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    queue_reason: Mapped[str | None]
+    webhook_url: Mapped[str | None]
+    webhook_events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    """Counts starts. Every write of a runner names the attempt it belongs to, so a late one changes nothing."""
+    instance_id: Mapped[str | None]
+    node_boot_id: Mapped[str | None]
+    """The life of the node that holds it; the lease of that life fences it."""
+    price_nanos_per_second: Mapped[Nanos | None]
+    """Frozen when it started."""
+
+    created_at: Mapped[CreatedAt]
+    started_at: Mapped[Moment | None]
+    completed_at: Mapped[Moment | None]
+    deadline_at: Mapped[Moment | None]
+    cancel_requested_at: Mapped[Moment | None]
+    data_removed: Mapped[bool] = mapped_column(server_default="false")
