@@ -1,0 +1,51 @@
+"""A real image registry on loopback: Debian's docker-registry, with its own folder and port."""
+
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CONFIGURATION = """
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage: {{filesystem: {{rootdirectory: {folder}}}, delete: {{enabled: true}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+
+@contextmanager
+def registry(folder: Path) -> Iterator[str]:
+    """Its `host:port`, from the moment it answers."""
+    port = _free_port()
+    configuration = folder / "registry.yml"
+    configuration.write_text(CONFIGURATION.format(folder=folder / "images", port=port))
+    with (folder / "registry.log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=log, stderr=log)
+        try:
+            _wait_until_it_answers(process, f"http://127.0.0.1:{port}/v2/", folder / "registry.log")
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(STOP_SECONDS)
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"docker-registry did not start:\n{log.read_text()[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
