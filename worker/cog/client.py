@@ -1,0 +1,239 @@
+"""The client for one container: is it well, predict as an event stream, cancel.
+
+Newer Cog (0.21 on) streams server-sent events; everything older posts to our endpoint. Both end in exactly one `Done`.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from worker.cog import outcome
+from worker.cog.exchange import RESPOND_ASYNC, STREAM, Broken, Exchange, Refused, TooLarge
+from worker.cog.health import Health, parse, unreachable
+from worker.cog.hooks import Hook, HookInbox, Progress, Silence
+from worker.cog.stream import translate
+from worker.events import Done, Event, Started
+
+# Cog answers while its worker checks the model's own healthcheck(), for which it allows 5 s.
+HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=7.0)
+CONTROL_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
+MAX_HEALTH_BYTES = 16 * 1024 * 1024
+READY_POLL_SECONDS = (0.05, 0.1)
+# Cog answers the last prediction before it frees the slot, mostly under 5 ms before.
+BUSY_RETRY_SECONDS = 2.0
+BUSY_PAUSE_SECONDS = (0.001, 0.005)
+# A model may be silent for hours: ask the container whether it is still at it.
+SILENT_SECONDS = 1.0
+
+PREDICTION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+class SetupFailed(Exception):
+    """The container will not become ready; the message says why, `logs` what the model's setup printed."""
+
+    def __init__(self, reason: str, logs: str = "") -> None:
+        super().__init__(reason)
+        self.logs = logs
+
+
+class CogContainer:
+    """`slots` is how many predictions the container takes at once; `output_schema` is its `Output` component."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        session: aiohttp.ClientSession,
+        hooks: HookInbox,
+        slots: int,
+        output_schema: Mapping[str, Any] | None = None,
+    ) -> None:
+        address = urlsplit(base_url)
+        self._url = base_url.rstrip("/")
+        self._host = address.hostname or "127.0.0.1"
+        self._port = address.port or 80
+        self._session = session
+        self._hooks = hooks
+        self._slots = slots
+        self._output_type = outcome.OutputType(output_schema)
+        # Until health says more: the older way works with every Cog.
+        self._streams = False
+        self._refuses_streams = False
+        self._classic = True
+
+    async def health(self) -> Health:
+        """Never raises: a container that does not answer is `unknown`."""
+        try:
+            async with self._session.get(f"{self._url}/health-check", timeout=HEALTH_TIMEOUT) as response:
+                health = parse(orjson.loads(await _read(response, MAX_HEALTH_BYTES)))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return unreachable(error or type(error).__name__)
+        except ValueError as error:
+            return unreachable(error)
+        self._classic = health.version is None
+        self._streams = health.streams and not self._refuses_streams
+        return health
+
+    async def wait_until_ready(self, timeout: float, exited: Callable[[], Awaitable[str | None]]) -> Health:
+        """Poll until it takes predictions. Raises SetupFailed when it never will, or not within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        pause, slowest = READY_POLL_SECONDS
+        while True:
+            health = await self.health()
+            if health.accepts_predictions and health.status != "unhealthy":
+                return health
+            if health.recycle:
+                raise SetupFailed(_setup_reason(health), health.setup_logs)
+            if reason := await exited():
+                raise SetupFailed(f"The container ended before it was ready: {reason}", health.setup_logs)
+            if time.monotonic() > deadline:
+                said = health.error or f"it still says {health.status}"
+                raise SetupFailed(f"The model was not ready after {timeout:g} s: {said}", health.setup_logs)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.1, slowest)
+
+    def predict(self, prediction_id: str, input: Mapping[str, Any]) -> AsyncIterator[Event]:
+        """`Started` when the container takes it, `Done` last. A `Done` alone means that it never began.
+
+        Raises for nothing the container does. Closing the iterator early cancels the prediction.
+        """
+        if not PREDICTION_ID.fullmatch(prediction_id):
+            raise ValueError(f"{prediction_id!r} is no prediction id: Cog would use it as a path.")
+        # Newer Cog rejects null even for an optional input; leaving it out means the same everywhere.
+        given = {name: value for name, value in input.items() if value is not None}
+        return self._stream(prediction_id, given) if self._streams else self._follow(prediction_id, given)
+
+    async def cancel(self, prediction_id: str) -> bool:
+        """Ask for it to stop; False if the container does not know it, or does not answer."""
+        return await self._post(f"/predictions/{prediction_id}/cancel")
+
+    async def shutdown(self) -> bool:
+        """Ask the container to exit; it is the runtime that makes sure."""
+        return await self._post("/shutdown")
+
+    async def _stream(self, prediction_id: str, given: dict[str, Any]) -> AsyncIterator[Event]:
+        """Newer Cog: one ordered channel for all there is to know."""
+        try:
+            exchange = await self._put(prediction_id, {"input": given}, STREAM)
+        except Refused as refusal:
+            if refusal.status != 406:
+                yield await self._refused(refusal)
+                return
+        except Broken as reason:
+            yield outcome.gone(reason)
+            return
+        else:
+            try:
+                yield Started()
+                while True:
+                    for event in translate(*await exchange.next(), prediction_id, self._output_type):
+                        yield event
+                        if type(event) is Done:
+                            return
+            except TooLarge as reason:
+                yield Done("failed", error=outcome.TOO_LARGE.format(reason=reason))
+            except Broken as reason:
+                yield outcome.gone(reason)
+            finally:
+                exchange.close()
+            return
+        # Its schema does not say x-cog-streaming, and will not next time either.
+        self._refuses_streams, self._streams = True, False
+        async with aclosing(self._follow(prediction_id, given)) as events:
+            async for event in events:
+                yield event
+
+    async def _follow(self, prediction_id: str, given: dict[str, Any]) -> AsyncIterator[Event]:
+        """Older Cog: it posts what it has so far, and may forget to."""
+        with self._hooks.open(prediction_id) as hook:
+            try:
+                exchange = await self._put(prediction_id, {"input": given, "webhook": hook.url}, RESPOND_ASYNC)
+            except Refused as refusal:
+                yield await self._refused(refusal)
+                return
+            except Broken as reason:
+                yield outcome.gone(reason)
+                return
+            exchange.close()
+            ended = False
+            try:
+                yield Started()
+                async for event in self._watch(hook):
+                    ended = type(event) is Done
+                    yield event
+            finally:
+                if not ended:
+                    await self.cancel(prediction_id)
+
+    async def _watch(self, hook: Hook) -> AsyncIterator[Event]:
+        progress = Progress(self._output_type, classic=self._classic)
+        silence = Silence(slots=self._slots)
+        while True:
+            post = await hook.next(SILENT_SECONDS)
+            if post is None:
+                if end := silence.judge(await self.health()):
+                    yield end
+                    return
+                continue
+            for event in progress.advance(post):
+                yield event
+                if type(event) is Done:
+                    return
+
+    async def _put(self, prediction_id: str, document: dict[str, Any], header: str) -> Exchange:
+        """Retries while the container says busy: it answers a prediction shortly before it frees the slot."""
+        body = orjson.dumps({"id": prediction_id, **document})
+        deadline = time.monotonic() + BUSY_RETRY_SECONDS
+        pause, slowest = BUSY_PAUSE_SECONDS
+        while True:
+            try:
+                return await Exchange.open(self._host, self._port, prediction_id, body, header)
+            except Refused as refusal:
+                if refusal.status != 409 or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, slowest)
+
+    async def _refused(self, refusal: Refused) -> Done:
+        health = await self.health()
+        if health.recycle:
+            return Done("failed", error=outcome.DEAD, container_lost=True)
+        if refusal.status == 409:
+            return Done("failed", error=outcome.NOT_FREE, container_lost=True)
+        return Done(
+            "failed",
+            error=outcome.refusal_text(refusal.status, refusal.body),
+            container_lost=refusal.status >= 500 or not health.accepts_predictions,
+        )
+
+    async def _post(self, path: str) -> bool:
+        try:
+            async with self._session.post(f"{self._url}{path}", timeout=CONTROL_TIMEOUT) as response:
+                return response.status < 300
+        except (aiohttp.ClientError, TimeoutError):
+            # Whoever asked goes on to its deadline and then kills the container.
+            return False
+
+
+def _setup_reason(health: Health) -> str:
+    """The last line that setup wrote is, of a traceback, the exception."""
+    lines = health.setup_logs.strip().splitlines()
+    if health.status == "defunct" or not lines:
+        return "The model's process died during setup (out of memory?)."
+    return f"The model's setup failed: {lines[-1][: outcome.MAX_ERROR_CHARACTERS]}"
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise ValueError(f"its answer is longer than {limit} bytes")
+    return bytes(body)
