@@ -1,0 +1,1 @@
+"""PostgreSQL and Redis for one machine: folders and commands. Running the commands is the supervisor's business."""
