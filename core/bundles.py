@@ -10,11 +10,12 @@ import os
 import shutil
 import stat
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from core.dockerignore import ignored
+from core.dockerignore import Dockerignore
 
 # Bounds on what a stranger's archive may unpack to: weights are large, but a bomb is larger.
 MAX_FILES = 100_000
@@ -37,19 +38,19 @@ def files(folder: Path) -> Iterator[BundleFile]:
     root = folder.resolve()
     if not root.is_dir():
         raise BundleError(f"{folder} is not a folder; give the folder that holds cog.yaml.")
-    is_ignored = ignored(root)
+    ignored = Dockerignore(root)
     found: list[BundleFile] = []
     for current, folders, names in os.walk(root):
         here = Path(current)
         for name in sorted(folders):
             relative = (here / name).relative_to(root).as_posix()
-            if is_ignored(relative):
+            if ignored.covers_all_below(relative):
                 folders.remove(name)
-            elif (here / name).is_symlink():
+            elif (here / name).is_symlink() and not ignored.covers(relative):
                 raise BundleError(f"{relative} in {folder} is a link to a folder; put a real folder there.")
         for name in names:
             relative = (here / name).relative_to(root).as_posix()
-            if not is_ignored(relative):
+            if not ignored.covers(relative):
                 found.append(_bundle_file(root, here / name, relative))
     return iter(sorted(found, key=lambda file: file.relative))
 
@@ -103,7 +104,7 @@ def unpack(archive: Path, destination: Path) -> None:
             for entry in _checked(tar):
                 # numeric_owner and filter: whatever the archive says, files belong to us and are not setuid.
                 tar.extract(entry, destination, numeric_owner=True, filter="data")
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, BundleError) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, BundleError) as error:
         shutil.rmtree(destination)
         if isinstance(error, BundleError):
             raise

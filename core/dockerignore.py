@@ -4,7 +4,7 @@ What Cog would leave out of an image must not reach a bundle either: it may be a
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 # Made by machines, or never part of a model.
@@ -23,17 +23,21 @@ ALWAYS_IGNORED = (
 )
 
 
-def ignored(folder: Path) -> Callable[[str], bool]:
-    """A predicate on paths relative to `folder`, with forward slashes. An ignored folder hides all below it."""
-    path = folder / ".dockerignore"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    own = _rules(lines)
-    always = _rules(ALWAYS_IGNORED)
+class Dockerignore:
+    """The rules of one project. Paths are relative to it, with forward slashes."""
 
-    def is_ignored(relative: str) -> bool:
-        return _last_match(always, relative) or _last_match(own, relative)
+    def __init__(self, folder: Path) -> None:
+        path = folder / ".dockerignore"
+        self._own = _rules(path.read_text(encoding="utf-8").splitlines() if path.is_file() else [])
+        self._always = _rules(ALWAYS_IGNORED)
+        self._has_exceptions = any(not ignores for _, ignores in self._own)
 
-    return is_ignored
+    def covers(self, relative: str) -> bool:
+        return _last_match(self._always, relative) or _last_match(self._own, relative)
+
+    def covers_all_below(self, relative: str) -> bool:
+        """Whether the folder need not be entered; with exceptions (`!keep`) something in it may be wanted."""
+        return _last_match(self._always, relative) or (not self._has_exceptions and self.covers(relative))
 
 
 def _rules(lines: Iterable[str]) -> list[tuple[re.Pattern[str], bool]]:

@@ -11,11 +11,13 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.cog_config import CogConfig
+from core.log import get_logger
 from worker.locks import exclusive
 from worker.model_process import installer_environment, run
 from worker.runtimes.base import ArtifactUnavailable
@@ -30,6 +32,7 @@ REQUIREMENTS = "requirements.txt"
 ERROR_LINES = 12
 
 Log = Callable[[str], None]
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,9 @@ class Environments:
         self._root = root.absolute()
         self._interpreters: dict[str, Interpreter | None] = {}
 
-    async def ensure(self, config: CogConfig, log: Log | None = None) -> Environment:
+    async def ensure(self, config: CogConfig, on_line: Log | None = None) -> Environment:
         """The environment for `config`, built if it is not there. Raises `ArtifactUnavailable`."""
-        say = log or (lambda _line: None)
+        say = on_line or (lambda line: log.debug("environment", line=line))
         interpreter = await self._interpreter(config.python_version, say)
         if config.system_packages:
             say(f"Not installed here, since that takes root: system packages {', '.join(config.system_packages)}.")
@@ -74,7 +77,7 @@ class Environments:
                     await self._build(environment, interpreter, requirements, lock, say)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise ArtifactUnavailable(_disk_sentence(self._root)) from error
+                raise ArtifactUnavailable(full_disk(self._root)) from error
             raise
         return environment
 
@@ -87,6 +90,7 @@ class Environments:
         environment.path.mkdir(parents=True)
         (environment.path / REQUIREMENTS).write_text("\n".join(requirements) + "\n", encoding="utf-8")
         say(f"Building an environment with Python {interpreter.version} and {', '.join(requirements)}.")
+        started = time.monotonic()
         with environment.path.with_suffix(".log").open("w", encoding="utf-8") as build_log:
 
             def record(line: str) -> None:
@@ -97,6 +101,8 @@ class Environments:
             for command in _steps(environment, interpreter):
                 await self._step(command, lock, record)
         (environment.path / COMPLETE).touch()
+        seconds = round(time.monotonic() - started, 1)
+        log.info("environment built", path=str(environment.path), requirements=requirements, seconds=seconds)
 
     async def _step(self, command: list[str], lock: int, record: Log) -> None:
         """The child keeps the lock should this process be killed: nobody else builds here while it still writes."""
@@ -173,11 +179,11 @@ def _is_complete(environment: Environment) -> bool:
 def _failure(root: Path, lines: tuple[str, ...]) -> str:
     text = "\n".join(lines)
     if os.strerror(errno.ENOSPC) in text:
-        return _disk_sentence(root)
+        return full_disk(root)
     errors = [line for line in lines if line.lstrip().upper().startswith("ERROR")]
     last = "\n".join((errors or [line for line in lines if line.strip()])[-ERROR_LINES:])
     return f"The requirements could not be installed; correct them, or check this machine's network. pip said:\n{last}"
 
 
-def _disk_sentence(root: Path) -> str:
+def full_disk(root: Path) -> str:
     return f"The disk that holds {root} is full; free some space there, or move MILLRACE_DATA to a larger one."

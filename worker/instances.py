@@ -18,6 +18,7 @@ import psutil
 
 from core.bundles import files
 from worker.runtimes.base import Container
+from worker.runtimes.launch import SCHEMA_FILE
 
 RECORD = "container.json"
 # Larger files are links to the unpacked bundle: weights are read, not written, and copying them delays every start.
@@ -75,10 +76,11 @@ class InstanceFolder:
             target = self.work / file.relative
             target.parent.mkdir(parents=True, exist_ok=True)
             if file.path.stat().st_size > COPY_BYTES:
+                file.path.chmod(0o555 if file.executable else 0o444)
                 target.symlink_to(file.path)
             else:
                 shutil.copy(file.path, target)
-        schema = self.work / ".cog" / "openapi_schema.json"
+        schema = self.work / SCHEMA_FILE
         schema.parent.mkdir()
         schema.write_bytes(orjson.dumps(openapi_schema))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import enum
+import functools
 import importlib.util
 import inspect
 import json
@@ -199,7 +200,8 @@ def input_type(annotation: Any, name: str) -> dict[str, Any]:
     schema = schema_of(annotation, f"The input {name}")
     for each in (schema, schema.get("items", {}), *schema.get("anyOf", [])):
         if each.get("type") == "object":
-            each.pop("additionalProperties", None)
+            for detail in ("properties", "required", "additionalProperties"):
+                each.pop(detail, None)
     return schema
 
 
@@ -242,12 +244,8 @@ def document(predict: Any, train: Any) -> dict[str, Any]:
     if train is not None:
         add_endpoint(components, paths, train, "Training", "Training")
     components.update(SHARED_COMPONENTS)
-    return {
-        "openapi": "3.0.2",
-        "info": {"title": "Cog", "version": "0.1.0"},
-        "paths": paths,
-        "components": {"schemas": components},
-    }
+    about = {"openapi": "3.0.2", "info": {"title": "Cog", "version": "0.1.0"}}
+    return {**about, "paths": paths, "components": {"schemas": components}}
 
 
 def add_endpoint(components: dict[str, Any], paths: dict[str, Any], function: Any, noun: str, prefix: str) -> None:
@@ -292,6 +290,7 @@ def text(name: str, **more: str) -> dict[str, Any]:
     return {"title": title(name), "type": "string", **more}
 
 
+LOCATIONS = [{"type": "string"}, {"type": "integer"}]
 SHARED_COMPONENTS = {
     "Status": {
         "title": "Status",
@@ -309,11 +308,7 @@ SHARED_COMPONENTS = {
         "type": "object",
         "required": ["loc", "msg", "type"],
         "properties": {
-            "loc": {
-                "title": "Location",
-                "type": "array",
-                "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
-            },
+            "loc": {"title": "Location", "type": "array", "items": {"anyOf": LOCATIONS}},
             "msg": {"title": "Message", "type": "string"},
             "type": {"title": "Error Type", "type": "string"},
         },
@@ -341,13 +336,7 @@ def remember_given_defaults() -> None:
 def load(reference: str, names: tuple[str, ...]) -> Any:
     """The function that `predict.py:Predictor` stands for: itself, or the author's method among `names`."""
     file, name = reference.split(":", 1)
-    module_name = os.path.basename(file)[: -len(".py")]
-    module = sys.modules.get(module_name)
-    if module is None:
-        spec = importlib.util.spec_from_file_location(module_name, file)
-        module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    target = getattr(module, name, None)
+    target = getattr(load_module(file), name, None)
     if target is None:
         raise Unsupported(f"{file} defines no {name}.")
     if not inspect.isclass(target):
@@ -359,6 +348,16 @@ def load(reference: str, names: tuple[str, ...]) -> Any:
     return getattr(target, written[0])
 
 
+@functools.cache
+def load_module(file: str) -> types.ModuleType:
+    """As Cog's server loads it: from its path, under its bare name."""
+    name = os.path.basename(file)[: -len(".py")]
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def owner_module(cls: type, name: str) -> str:
     return next((base.__module__ for base in cls.__mro__ if name in base.__dict__), "cog")
 
@@ -367,10 +366,8 @@ def inspect_new(reference: str, train_reference: str | None) -> dict[str, Any]:
     remember_given_defaults()
     predict = load(reference, ("run", "predict"))
     train = load(train_reference, ("train",)) if train_reference else None
-    return {
-        "openapi_schema": document(predict, train),
-        "concurrency": getattr(predict, "__cog_concurrent_max__", 1),
-    }
+    slots = getattr(predict, "__cog_concurrent_max__", 1)
+    return {"openapi_schema": document(predict, train), "concurrency": slots}
 
 
 def inspect_classic() -> dict[str, Any]:
@@ -387,8 +384,7 @@ def main(result_path: str, reference: str, train_reference: str | None = None) -
     sys.path.insert(0, os.getcwd())
     try:
         found = inspect_new(reference, train_reference) if importlib.util.find_spec("coglet") else inspect_classic()
-        result = {**found, "cog_version": version("cog")}
-        written = json.dumps(result)
+        written = json.dumps({**found, "cog_version": version("cog")})
     except Unsupported as error:
         written = json.dumps({"error": str(error)})
     except Exception as error:

@@ -5,6 +5,7 @@ without a container engine. Knows nothing of predictions; the Cog client talks t
 """
 
 import asyncio
+import errno
 import re
 import shutil
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -21,15 +23,18 @@ from core.bundles import BundleError, digest, unpack
 from core.cog_config import CogConfig, read_config
 from core.log import get_logger
 from core.settings import Settings
-from worker.environments import Environment, Environments
+from worker.environments import Environment, Environments, full_disk
+from worker.inspection import Inspection, inspect_project
 from worker.instances import InstanceFolder, Record
 from worker.locks import exclusive
 from worker.model_process import model_environment
+from worker.runtimes import exits, launch
 from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec, Exit
 
 # After SIGKILL only a process stuck in the kernel (a wedged driver, a dead network disk) is still there.
 KILL_TIMEOUT_SECONDS = 10
 POLL_SECONDS = 0.02
+LOOPBACK = "127.0.0.1"
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -52,27 +57,30 @@ class ProcessRuntime:
         self._instances = data / "instances"
         self._environments = Environments(data / "environments")
         self._children: dict[str, subprocess.Popen[bytes]] = {}
-        log.warning(
-            "Models run as plain processes without isolation: they can read and change what this user can. "
-            "Run only models you trust here, or use the docker runtime."
-        )
+        _warn()
 
     async def callback_host(self) -> str:
-        return "127.0.0.1"
+        return LOOPBACK
 
     async def ensure(self, artifact: Artifact) -> None:
         await self._environment(await self._project(artifact.reference))
+
+    async def inspect(self, reference: str) -> Inspection:
+        """What goes in and what comes out of a bundle, asked in its own environment."""
+        project = await self._project(reference)
+        return await inspect_project(await self._environment(project), project, read_config(project))
 
     async def start(self, spec: ContainerSpec) -> Container:
         folder = self._folder(spec.instance_id)
         bundle = await self._project(spec.artifact.reference)
         environment, config = await self._environment(bundle), read_config(bundle)
+        if folder.read_record() is not None:
+            raise FileExistsError(f"Instance {spec.instance_id} is here already; stop it first.")
         # The record comes first: whatever a crash leaves behind from here on is found by `list` and removed by `stop`.
         record = Record(self._installation, self._node, spec.instance_id, _free_port(), spec.gpu_uuids)
-        await asyncio.to_thread(shutil.rmtree, folder.path, ignore_errors=True)
         folder.write_record(record)
         try:
-            await asyncio.to_thread(folder.prepare, bundle, dict(spec.artifact.openapi_schema))
+            await asyncio.to_thread(folder.prepare, bundle, launch.streaming_schema(spec.artifact.openapi_schema))
             child = _spawn(folder, environment, config, spec, record.port)
             self._children[spec.instance_id] = child
             folder.write_record(record.running_as(child.pid))
@@ -90,16 +98,16 @@ class ProcessRuntime:
         folder = self._folder(container.instance_id)
         record = folder.read_record()
         if record is None:
-            return Exit(None, "Its folder is gone; it was stopped.")
+            return Exit(None, "It was stopped, and its folder is gone.")
         folder.bound_log()
         child = self._children.get(container.instance_id)
         if child is not None:
             code = child.poll()
             return None if code is None else Exit(code, _reason(code))
         if record.pid is None:
-            return Exit(None, "This node was stopped while it started the model's server; start it again.")
+            return Exit(None, "The node ended while it was starting it; start another.")
         if record.process() is None:
-            return Exit(None, "The model's server ended while this node was not watching; its exit code is unknown.")
+            return Exit(None, "It ended with an unknown code: the node was restarted. Its logs may say why.")
         return None
 
     async def logs(self, container: Container, tail_bytes: int = 65536) -> str:
@@ -151,20 +159,25 @@ class ProcessRuntime:
             await self._fetch(reference, archive)
             await asyncio.to_thread(unpack, archive, partial)
             found = await asyncio.to_thread(digest, partial)
+            if found != reference:
+                raise BundleError(f"The archive of bundle {reference} holds {found}; publish the model again.")
+            partial.rename(project)
         except BundleError as error:
             raise ArtifactUnavailable(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise ArtifactUnavailable(full_disk(self._bundles)) from error
+            raise
         finally:
             archive.unlink(missing_ok=True)
-        if found != reference:
-            raise ArtifactUnavailable(f"The archive of bundle {reference} holds {found}; publish the model again.")
-        partial.rename(project)
+            await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
 
     async def _environment(self, project: Path) -> Environment:
         try:
             config = read_config(project)
         except BundleError as error:
             raise ArtifactUnavailable(str(error)) from error
-        return await self._environments.ensure(config, lambda line: log.info("environment", line=line))
+        return await self._environments.ensure(config)
 
     async def _kill(self, folder: InstanceFolder, container: Container) -> None:
         """Until none is left: one that is killed late may have forked in time."""
@@ -200,27 +213,29 @@ class ProcessRuntime:
         return InstanceFolder(self._instances / instance_id)
 
 
+@cache
+def _warn() -> None:
+    """Once in a process, however many runtimes it makes."""
+    log.warning(
+        "Models run as plain processes without isolation: they can read and change what this user can. "
+        "Run only models you trust here, or use the docker runtime."
+    )
+
+
 def _spawn(
     folder: InstanceFolder, environment: Environment, config: CogConfig, spec: ContainerSpec, port: int
 ) -> subprocess.Popen[bytes]:
     """Not by asyncio, which kills its children when the node's loop closes: this one shall outlive it."""
-    command = [str(environment.python), "-m", "cog.server.http", "--host", "127.0.0.1"]
-    command += ["--await-explicit-shutdown", "true", "--upload-url", spec.upload_url]
+    command = [*launch.command(spec.upload_url, str(environment.python)), "--host", LOOPBACK]
     variables = {
         **config.environment,
-        **spec.environment,
-        "PORT": str(port),
+        **launch.environment(spec, port),
         "TMPDIR": str(folder.tmp),
         "CUDA_VISIBLE_DEVICES": ",".join(spec.gpu_uuids),
         "COG_PREDICT_TYPE_STUB": config.reference,
-        "COG_MAX_CONCURRENCY": str(spec.slots),
-        # Classic Cog drops the start event below this.
-        "COG_THROTTLE_RESPONSE_INTERVAL": "0.1",
     }
     if config.train_reference:
         variables["COG_TRAIN_TYPE_STUB"] = config.train_reference
-    if spec.setup_timeout_seconds:
-        variables["COG_SETUP_TIMEOUT"] = str(spec.setup_timeout_seconds)
     with folder.log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -236,14 +251,12 @@ def _spawn(
 def _free_port() -> int:
     """Free now. Should another take it first, the server ends at once and says so in its log."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return probe.getsockname()[1]
 
 
 def _reason(code: int) -> str:
-    if code >= 0:
-        return f"The model's server ended by itself with exit code {code}; the end of its log says why."
-    name = signal.Signals(-code).name
-    if name == "SIGKILL":
-        return "The model's server was killed (SIGKILL), perhaps because the machine ran out of memory."
-    return f"The model's server was ended by {name}; the end of its log says why."
+    """`code` as `subprocess` gives it: -n for signal n. Behind our back only the kernel and operators send SIGKILL."""
+    if code == -signal.SIGKILL:
+        return "It was killed by SIGKILL, perhaps because this machine ran out of memory."
+    return exits.sentence(code if code >= 0 else 128 - code)
