@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +15,21 @@ log: {{level: error, accesslog: {{disabled: true}}}}
 storage: {{filesystem: {{rootdirectory: {folder}}}, delete: {{enabled: true}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
+# The registry's own way to demand a token that nobody can have.
+CLOSED = """
+auth: {silly: {realm: nobody, service: nothing}}
+"""
 START_SECONDS = 30
 STOP_SECONDS = 10
 
 
 @contextmanager
-def registry(folder: Path) -> Iterator[str]:
-    """Its `host:port`, from the moment it answers."""
+def registry(folder: Path, closed: bool = False) -> Iterator[str]:
+    """Its `host:port`, from the moment it answers; a `closed` one lets nobody in."""
     port = _free_port()
     configuration = folder / "registry.yml"
-    configuration.write_text(CONFIGURATION.format(folder=folder / "images", port=port))
+    text = CONFIGURATION.format(folder=folder / "images", port=port)
+    configuration.write_text(text + CLOSED if closed else text)
     with (folder / "registry.log").open("wb") as log:
         process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=log, stderr=log)
         try:
@@ -39,6 +45,8 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path
     while time.monotonic() < deadline and process.poll() is None:
         try:
             urllib.request.urlopen(url, timeout=2).close()
+            return
+        except urllib.error.HTTPError:
             return
         except OSError:
             time.sleep(0.1)
