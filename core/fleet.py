@@ -10,7 +10,7 @@ from core.database import Transaction, seconds_from_now
 from core.ids import new_id
 from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, InstanceStatus
 from core.redis import SCHEDULER_BELL, node_channel, publish, ring
-from core.tables import Instance, Node, Prediction
+from core.tables import Instance, Node
 
 # What an operator reads first; the container's own log keeps the rest.
 _SETUP_LOG_CHARACTERS = 64_000
@@ -177,8 +177,3 @@ async def recent_failures(tx: Transaction, version_id: str, seconds: float) -> l
             .order_by(Instance.ended_at.desc())
         )
     )
-
-
-async def running_on(tx: Transaction, instance_id: str) -> int:
-    statement = select(func.count()).where(Prediction.instance_id == instance_id, Prediction.completed_at.is_(None))
-    return int(await tx.scalar(statement))

@@ -19,6 +19,11 @@ def open_queue(settings: Settings) -> Queue:
     return Queue(QUEUE, connection=Redis.from_url(settings.redis_url))
 
 
+async def are_waiting(queue: Queue) -> bool:
+    """Whether a job waits for a worker."""
+    return await asyncio.to_thread(len, queue) > 0
+
+
 async def enqueue_prepare_version(queue: Queue, version_id: str) -> None:
     """Asks for `worker.jobs.prepare_version(version_id)`. The caller holds the Version's preparation lease."""
     await asyncio.to_thread(

@@ -16,6 +16,7 @@ from core.errors import NotFound, StaleWrite
 from core.ids import new_id
 from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus, WebhookEvent
 from core.redis import node_channel, publish
+from core.schema import output_kind
 from core.tables import Hardware, Instance, Node, Prediction
 
 #: After a node died, a prediction that had produced nothing runs once more, not for ever.
@@ -105,6 +106,7 @@ async def create(tx: Transaction, request: Request) -> Row:
             source=request.source,
             status=PredictionStatus.STARTING,
             input=request.input,
+            has_stream=output_kind(runnable.openapi_schema).has_stream,
             webhook_url=request.webhook_url,
             webhook_events=request.webhook_events,
             deadline_at=None if request.deadline_seconds is None else seconds_from_now(request.deadline_seconds),
@@ -250,14 +252,15 @@ async def waiting_since(tx: Transaction, seconds: float, limit: int) -> list[Row
     )
 
 
-async def orphans(tx: Transaction, limit: int) -> list[Row]:
-    """Running predictions whose holder is gone: its node's life is over, its lease ran out, or its Instance ended."""
+async def orphans(tx: Transaction, limit: int, *, leases_count: bool) -> list[Row]:
+    """Running predictions whose holder is gone: its node's life is over, or its Instance has ended; and, if
+    `leases_count`, its node's lease ran out."""
     alive = exists().where(
         Instance.id == Prediction.instance_id,
         Instance.status.in_((InstanceStatus.READY, InstanceStatus.DRAINING)),
         Node.id == Instance.node_id,
         Node.boot_id == Prediction.node_boot_id,
-        Node.lease_expires_at > func.now(),
+        *([Node.lease_expires_at > func.now()] if leases_count else []),
     )
     return list(
         await tx.all(
@@ -319,7 +322,7 @@ async def expire(tx: Transaction) -> int:
     return len(rows)
 
 
-async def refuse(tx: Transaction, target: str, code: FailureCode, error: str) -> int:
+async def refuse(tx: Transaction, target: str, code: FailureCode, error: str, logs: str = "") -> int:
     """Fails everything that waits for a target which cannot run: its Version could not be prepared, or set up."""
     rows = await tx.all(
         update(Prediction)
@@ -332,6 +335,7 @@ async def refuse(tx: Transaction, target: str, code: FailureCode, error: str) ->
             status=PredictionStatus.FAILED,
             failure_code=code,
             error=error,
+            logs=logs,
             completed_at=func.clock_timestamp(),
             queue_reason=None,
         )
@@ -368,12 +372,22 @@ async def demand(tx: Transaction) -> list[Row]:
                 Prediction.hardware_sku,
                 func.count().filter(waits).label("waiting"),
                 func.count().filter(~waits).label("running"),
-                func.min(Prediction.created_at).filter(waits).label("oldest_at"),
+                func.extract("epoch", func.now() - func.min(Prediction.created_at).filter(waits)).label("oldest_wait"),
             )
             .where(Prediction.completed_at.is_(None))
             .group_by(Prediction.target, Prediction.version_id, Prediction.hardware_sku)
         )
     )
+
+
+async def running_by_instance(tx: Transaction) -> dict[str, int]:
+    """How many predictions each Instance runs; Instances that run none are not named."""
+    rows = await tx.all(
+        select(Prediction.instance_id, func.count().label("running"))
+        .where(Prediction.completed_at.is_(None), Prediction.instance_id.is_not(None))
+        .group_by(Prediction.instance_id)
+    )
+    return {row.instance_id: row.running for row in rows}
 
 
 # --- shared by the verbs ----------------------------------------------------------------------------------------------

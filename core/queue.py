@@ -9,6 +9,8 @@ Taking turns the ring, so an account with 10,000 waiting predictions delays anot
 Push and take cost O(1) whatever waits; remove costs O(one account's list). Rows are the truth: this can be lost.
 """
 
+from collections.abc import Sequence
+
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
@@ -79,6 +81,17 @@ async def push(redis: Redis, target: str, account_id: str, prediction_id: str) -
     """Queues it once, rings, and wakes the scheduler if no Instance takes from this target."""
     keys = [_base(target), _serving(target), SCHEDULER_BELL]
     await _push(keys, [account_id, prediction_id, _BELL_CAP], client=redis)
+
+
+async def push_many(redis: Redis, waiting: Sequence[tuple[str, str, str]]) -> int:
+    """Pushes (target, account id, prediction id) in that order. Returns how many were in no queue."""
+    if not waiting:
+        return 0
+    pipeline = redis.pipeline(transaction=False)
+    for target, account_id, prediction_id in waiting:
+        keys = [_base(target), _serving(target), SCHEDULER_BELL]
+        await _push(keys, [account_id, prediction_id, _BELL_CAP], client=pipeline)
+    return sum(await pipeline.execute())
 
 
 async def take(redis: Redis, target: str, count: int) -> list[str]:

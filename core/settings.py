@@ -87,3 +87,8 @@ def get_settings() -> Settings:
 def process_environment() -> Mapping[str, str]:
     """A copy of the environment, for children that need PATH, proxies and certificates."""
     return dict(os.environ)
+
+
+def process_cpus() -> int:
+    """Processors this process may use, which in a container is fewer than the machine has."""
+    return len(os.sched_getaffinity(0))

@@ -33,6 +33,7 @@ class Prediction(Table):
     logs: Mapped[str] = mapped_column(server_default="")
     metrics: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     queue_reason: Mapped[str | None]
+    has_stream: Mapped[bool] = mapped_column(server_default="false")
     webhook_url: Mapped[str | None]
     webhook_events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
 

@@ -1,0 +1,19 @@
+"""Periodic passes over rows, one file each: threshold and interval at the top, one query, one decision.
+
+Every one may run at any time, twice, or after its like has crashed: what it writes is guarded where it is written.
+"""
+
+from scheduler.sweeps import deliver, expire, prepare, requeue, rescue, scale
+from scheduler.sweeps.base import Sweep
+
+#: In the order in which a pass runs those that are due.
+SWEEPS: tuple[Sweep, ...] = (
+    rescue.SWEEP,
+    expire.SWEEP,
+    scale.SWEEP,
+    requeue.SWEEP,
+    prepare.SWEEP,
+    deliver.SWEEP,
+)
+
+__all__ = ["SWEEPS", "Sweep"]

@@ -1,0 +1,80 @@
+"""The JSON shapes that more than one process shows: a prediction looks the same over HTTP and in a webhook."""
+
+import base64
+import hmac
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from core.clock import rfc3339
+from core.lifecycle import PredictionStatus
+from core.settings import Settings
+
+#: No released client knows `aborted`: Python 1.x raises on it, the others wait for ever.
+_ON_THE_WIRE = {PredictionStatus.ABORTED: PredictionStatus.CANCELED}
+
+
+def prediction(settings: Settings, row: Row, output: Any) -> dict[str, Any]:
+    """As `GET /v1/predictions/<id>` answers. `output` is the row's, with files as URLs or data URIs."""
+    document = {
+        "id": row.id,
+        "model": row.model,
+        "version": row.version_id,
+        "input": row.input,
+        "output": output,
+        "logs": row.logs,
+        "error": row.error,
+        "status": _ON_THE_WIRE.get(row.status, row.status),
+        "data_removed": row.data_removed,
+        "source": row.source,
+        "created_at": rfc3339(row.created_at),
+        "started_at": rfc3339(row.started_at),
+        "completed_at": rfc3339(row.completed_at),
+        "metrics": _metrics(row),
+        "urls": _urls(settings, row),
+    }
+    if row.deadline_at is not None:
+        document["deadline"] = rfc3339(row.deadline_at)
+    if row.webhook_url is not None:
+        document["webhook"] = row.webhook_url
+        if row.webhook_events is not None:
+            document["webhook_events_filter"] = row.webhook_events
+    if row.queue_reason is not None:
+        document["queue"] = {"reason": row.queue_reason}
+    return document
+
+
+def _metrics(row: Row) -> dict[str, Any]:
+    """The model's own and `predict_time`, and what the row's moments tell: seconds, all by the database's clock."""
+    if row.completed_at is None:
+        return row.metrics
+    metrics = {**row.metrics, "total_time": _seconds(row.created_at, row.completed_at)}
+    if row.started_at is not None:
+        metrics["queue_time"] = _seconds(row.created_at, row.started_at)
+    return metrics
+
+
+def _seconds(earlier: datetime, later: datetime) -> float:
+    return max(0.0, (later - earlier).total_seconds())
+
+
+def _urls(settings: Settings, row: Row) -> dict[str, str]:
+    base = f"{settings.url}/v1/predictions/{row.id}"
+    urls = {"get": base, "cancel": f"{base}/cancel", "web": f"{settings.url}/p/{row.id}"}
+    if row.has_stream:
+        urls["stream"] = f"{settings.url}/v1/streams/{stream_capability(settings, row.id)}"
+    return urls
+
+
+def stream_capability(settings: Settings, prediction_id: str) -> str:
+    """Whoever has it may listen, without a token, since browsers and most clients send none to a stream."""
+    mac = hmac.new(settings.secret.encode(), f"stream {prediction_id}".encode(), "sha256").digest()
+    return prediction_id + base64.b32encode(mac).decode().rstrip("=").lower()
+
+
+def prediction_of_stream(settings: Settings, capability: str) -> str | None:
+    """The id of the prediction a stream capability stands for; None if it is forged."""
+    prediction_id = capability[:26]
+    genuine = hmac.compare_digest(stream_capability(settings, prediction_id).encode(), capability.encode())
+    return prediction_id if genuine else None

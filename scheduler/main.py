@@ -1,0 +1,128 @@
+"""One leader, woken by an enqueue, a finished boot or a lost node, and once a second anyway, runs the sweeps.
+
+Decides only: it writes rows and rings bells, and never touches a container.
+"""
+
+import asyncio
+import signal
+
+import uvloop
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core import health
+from core.clock import monotonic
+from core.jobs import open_queue
+from core.log import configure, get_logger
+from core.redis import SCHEDULER_BELL
+from core.resources import Resources, open_resources
+from core.settings import get_settings
+from scheduler.sweeps import SWEEPS, Sweep
+from scheduler.sweeps.base import Context
+
+log = get_logger()
+
+# Any number that nothing else in this database locks on.
+_LEADER_LOCK = 7_310_002
+_PASS_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
+#: So many passes that break in a row, and it is better to start afresh.
+_MAX_FAILURES = 30
+
+
+class Scheduler:
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._jobs = open_queue(resources.settings)
+        self._due: dict[str, float] = {}
+        self._healthy_since = monotonic()
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Leads as soon as no other scheduler does, for as long as the lock is held."""
+        while True:
+            try:
+                async with self._resources.database.engine.connect() as connection:
+                    if await self._lead(connection):
+                        await self._sweep_for_ever(connection)
+            except (SQLAlchemyError, OSError) as error:
+                self._stumble("database", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _lead(self, connection: AsyncConnection) -> bool:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        # A dead leader's lock goes when Postgres notices its connection is gone: soon, for a process on any machine.
+        await connection.execute(text("SET tcp_keepalives_idle = 5"))
+        leads = bool(await self._scalar(connection, f"SELECT pg_try_advisory_lock({_LEADER_LOCK})"))
+        if leads:
+            log.info("leading")
+        return leads
+
+    async def _sweep_for_ever(self, connection: AsyncConnection) -> None:
+        woken = True
+        while True:
+            # The lock lives as long as this connection: as long as it answers, nobody else leads.
+            await self._scalar(connection, "SELECT 1")
+            await self._pass(woken)
+            woken = await self._wake()
+
+    async def _pass(self, woken: bool) -> None:
+        moment = monotonic()
+        context = Context(self._resources, self._jobs, moment - self._healthy_since)
+        for sweep in SWEEPS:
+            if moment >= self._due.get(sweep.name, 0.0) or (woken and sweep.wakes):
+                self._due[sweep.name] = moment + sweep.interval_seconds
+                await self._run_sweep(sweep, context)
+
+    async def _run_sweep(self, sweep: Sweep, context: Context) -> None:
+        try:
+            await sweep.run(context)
+            self._failures = 0
+        except (RedisError, OSError) as error:
+            log.warning("sweep not finished", sweep=sweep.name, error=str(error))
+
+    async def _wake(self) -> bool:
+        """True if somebody rang, False when a second has passed."""
+        try:
+            return await self._resources.redis.blpop([SCHEDULER_BELL], timeout=_PASS_SECONDS) is not None
+        except (RedisError, OSError) as error:
+            log.warning("bell not heard", error=str(error))
+            await asyncio.sleep(_PASS_SECONDS)
+            return False
+
+    def _stumble(self, where: str, error: Exception) -> None:
+        self._healthy_since = monotonic()
+        self._failures += 1
+        log.warning("pass broken, will try again", where=where, error=str(error), failures=self._failures)
+        if self._failures >= _MAX_FAILURES:
+            raise error
+
+    @staticmethod
+    async def _scalar(connection: AsyncConnection, statement: str) -> object:
+        return (await connection.execute(text(statement))).scalar()
+
+
+async def _run() -> None:
+    settings = get_settings()
+    configure(settings, "scheduler")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with open_resources(settings) as resources:
+        tasks = [
+            asyncio.create_task(Scheduler(resources).run()),
+            asyncio.create_task(health.keep_beating(settings, "scheduler")),
+            asyncio.create_task(stop.wait()),
+        ]
+        done, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+        done.pop().result()
+
+
+def main() -> None:
+    uvloop.run(_run())

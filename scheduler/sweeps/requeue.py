@@ -1,0 +1,24 @@
+"""Queues again what waits but is in no queue: its push was lost, or Redis was."""
+
+from core import predictions, queue
+from core.log import get_logger
+from scheduler.sweeps.base import Context, Sweep
+
+INTERVAL_SECONDS = 2.0
+#: Younger ones are still on their way between commit and push.
+WAITING_SECONDS = 2.0
+_BATCH = 5000
+
+log = get_logger()
+
+
+async def run(context: Context) -> None:
+    async with context.resources.database.autocommit() as tx:
+        rows = await predictions.waiting_since(tx, WAITING_SECONDS, _BATCH)
+    # Pushing what is queued already changes nothing, so nobody needs to look first.
+    pushed = await queue.push_many(context.resources.redis, [(row.target, row.account_id, row.id) for row in rows])
+    if pushed:
+        log.info("requeued", count=pushed)
+
+
+SWEEP = Sweep("requeue", INTERVAL_SECONDS, run)

@@ -1,0 +1,189 @@
+"""Sends webhooks: claims what is due, signs it, posts it, puts the attempt on record.
+
+Terminal events are rows and come back until they are delivered or given up; start, output and logs are sent once. No
+redirect is followed, and no private address is called unless the operator allows it.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractResolver, ResolveResult
+from redis.exceptions import RedisError
+from sqlalchemy import Row
+from sqlalchemy.exc import SQLAlchemyError
+from standardwebhooks import Webhook
+from yarl import URL
+
+from core import accounts, files, predictions, webhooks, wire
+from core.clock import monotonic, now
+from core.ids import new_id
+from core.lifecycle import WebhookEvent
+from core.log import get_logger
+from core.redis import DELIVERY_BELL
+from core.resources import Resources
+
+log = get_logger()
+
+#: Receivers must answer 2xx "within a few seconds".
+_TIMEOUT = aiohttp.ClientTimeout(total=15, connect=5)
+_CONCURRENT = 64
+#: With nothing due the sender sleeps at most this long, so that a lost bell costs no more.
+_LONGEST_NAP_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+_ERROR_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One try: a status, or why there was none."""
+
+    http_status: int | None
+    error: str | None
+    duration_ms: int
+
+
+class PublicResolver(AbstractResolver):
+    """Resolves names to public addresses only, at the moment of connecting, so that no later answer slips past."""
+
+    def __init__(self) -> None:
+        self._resolver = aiohttp.ThreadedResolver()
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
+        found = await self._resolver.resolve(host, port, family)
+        public = [result for result in found if ipaddress.ip_address(result["host"]).is_global]
+        if not public:
+            raise OSError(f"{host} has no public address, and this server calls no private ones")
+        return public
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+class Sender:
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._allow_private = resources.settings.allow_private_webhooks
+        self._http: aiohttp.ClientSession
+        self._room = asyncio.Semaphore(_CONCURRENT)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. What is in flight then stays claimed and is due again after a minute."""
+        resolver = None if self._allow_private else PublicResolver()
+        connector = aiohttp.TCPConnector(resolver=resolver, limit=_CONCURRENT)
+        async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as self._http:
+            turning = asyncio.create_task(self._turn_for_ever())
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait([turning, stopped], return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            turning.cancel()
+            await asyncio.wait([turning])
+            if not stop.is_set():
+                turning.result()
+
+    async def _turn_for_ever(self) -> None:
+        async with asyncio.TaskGroup() as posts:
+            while True:
+                try:
+                    await self._send_due(posts)
+                    await self._send_passing(posts)
+                    await self._nap()
+                except (SQLAlchemyError, RedisError, OSError) as error:
+                    log.warning("deliveries not looked at, will try again", error=str(error))
+                    await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _send_due(self, posts: asyncio.TaskGroup) -> None:
+        while True:
+            await self._room.acquire()
+            self._room.release()
+            async with self._resources.database.transaction() as tx:
+                due = await webhooks.claim_due(tx, _CONCURRENT)
+            for delivery in due:
+                await self._room.acquire()
+                posts.create_task(self._deliver(delivery))
+            if len(due) < _CONCURRENT:
+                return
+
+    async def _send_passing(self, posts: asyncio.TaskGroup) -> None:
+        while passing := await webhooks.collect_passing(self._resources.redis, _CONCURRENT):
+            for prediction_id, event in passing:
+                await self._room.acquire()
+                posts.create_task(self._pass_on(prediction_id, event))
+
+    async def _nap(self) -> None:
+        async with self._resources.database.autocommit() as tx:
+            wait = await webhooks.seconds_to_next(tx)
+        nap = _LONGEST_NAP_SECONDS if wait is None else min(max(wait, 0.01), _LONGEST_NAP_SECONDS)
+        await self._resources.redis.blpop([DELIVERY_BELL], timeout=nap)
+
+    async def _deliver(self, delivery: Row) -> None:
+        try:
+            body, secret = await self._render(delivery.prediction_id)
+            posted = await self._post(delivery.url, delivery.id, body, secret)
+            async with self._resources.database.transaction() as tx:
+                status = await webhooks.record_attempt(
+                    tx, delivery, posted.http_status, posted.error, posted.duration_ms
+                )
+            log.info("webhook attempt", delivery=delivery.id, http_status=posted.http_status, status=status)
+        except SQLAlchemyError as error:
+            # Still claimed: due again when the claim runs out, and then perhaps sent twice, which receivers expect.
+            log.warning("attempt not recorded", delivery=delivery.id, error=str(error))
+        finally:
+            self._room.release()
+
+    async def _pass_on(self, prediction_id: str, event: WebhookEvent) -> None:
+        try:
+            async with self._resources.database.autocommit() as tx:
+                row = await predictions.find(tx, prediction_id)
+            if row is None or row.completed_at is not None:
+                return  # its end has overtaken it, and says everything
+            body, secret = await self._render(prediction_id)
+            posted = await self._post(row.webhook_url, f"msg_{new_id()}", body, secret)
+            log.info("webhook passed on", prediction=prediction_id, event_name=event, http_status=posted.http_status)
+        except SQLAlchemyError as error:
+            log.warning("passing webhook lost", prediction=prediction_id, error=str(error))
+        finally:
+            self._room.release()
+
+    async def _render(self, prediction_id: str) -> tuple[bytes, str]:
+        """The body, the same JSON as `GET /v1/predictions/<id>` with files as URLs, and the secret that signs it."""
+        settings = self._resources.settings
+        async with self._resources.database.autocommit() as tx:
+            row = await predictions.find(tx, prediction_id)
+            account = await accounts.get(tx, row.account_id)
+        document = wire.prediction(settings, row, files.with_urls(settings, row.output))
+        return orjson.dumps(document), account.webhook_secret
+
+    async def _post(self, url: str, message_id: str, body: bytes, secret: str) -> Posted:
+        moment = now()
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "Millrace-Webhooks/1",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(moment.timestamp())),
+            "webhook-signature": Webhook(secret).sign(message_id, moment, body.decode()),
+        }
+        began = monotonic()
+        http_status, error = None, None
+        try:
+            self._refuse_private_literal(url)
+            async with self._http.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                http_status = response.status
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failure:
+            error = (str(failure) or type(failure).__name__)[:_ERROR_CHARACTERS]
+        return Posted(http_status, error, int((monotonic() - began) * 1000))
+
+    def _refuse_private_literal(self, url: str) -> None:
+        """aiohttp resolves names only: an address written into the URL never meets the resolver."""
+        if self._allow_private:
+            return
+        host = URL(url).host or ""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return
+        if not address.is_global:
+            raise OSError(f"{host} is a private address, and this server calls no private ones")

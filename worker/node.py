@@ -1,0 +1,278 @@
+"""The node: reports its GPUs, keeps its lease, and makes the containers that run match the Instances assigned to it.
+
+Level-triggered: a message only hurries along what the next look at the rows would find anyway.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import aiohttp
+from redis.exceptions import RedisError
+from sqlalchemy import Row
+from sqlalchemy.exc import SQLAlchemyError
+
+from core import catalog, fleet, hardware, health, predictions
+from core.fleet import NodeReport
+from core.ids import new_id
+from core.lifecycle import InstanceStatus
+from core.log import get_logger
+from core.redis import node_channel
+from core.resources import Resources
+from core.settings import process_cpus
+from worker.endpoint import Endpoint
+from worker.gpus import list_gpus
+from worker.identity import load_identity
+from worker.inputs import InputFiles
+from worker.outputs import OutputFiles
+from worker.runtimes.base import Container, Runtime
+from worker.supervisor import InstanceSupervisor, Surroundings
+
+log = get_logger()
+
+_CONVERGE_SECONDS = 1.0
+#: On SIGTERM, what runs may finish within this; then it goes back to the queue.
+DRAIN_SECONDS = 10.0
+#: Without a GPU, this many containers per processor: most models wait more than they compute.
+_INSTANCES_PER_CPU = 3
+_MIN_INSTANCES = 4
+#: After Redis failed to answer, the next try.
+_RETRY_SECONDS = 1.0
+
+
+class LeaseLost(Exception):
+    """This life of the node is over: its lease ran out, or the same node was started elsewhere."""
+
+
+class Node:
+    def __init__(self, resources: Resources, runtimes: list[Runtime]) -> None:
+        self._resources = resources
+        self._settings = resources.settings
+        self._database = resources.database
+        self._runtimes = {runtime.artifact_kind: runtime for runtime in runtimes}
+        self._boot_id = new_id()
+        self._supervisors: dict[str, InstanceSupervisor] = {}
+        self._tasks: dict[str, asyncio.Task] = {}
+        self._changed = asyncio.Event()
+        self._row: Row
+        self._around: Surroundings
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set, then drains. Raises `LeaseLost`."""
+        async with AsyncExitStack() as stack:
+            self._around = await self._open_surroundings(stack)
+            await self._register()
+            await self._adopt()
+            log.info("node is up", node=self._row.name, boot=self._boot_id, runtimes=[*self._runtimes])
+            loops = [
+                asyncio.create_task(loop)
+                for loop in (
+                    self._beat(),
+                    self._converge_for_ever(),
+                    self._listen(),
+                    health.keep_beating(self._settings, "node"),
+                )
+            ]
+            stopped = asyncio.create_task(stop.wait())
+            done, _ = await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
+            try:
+                if stopped not in done:
+                    done.pop().result()
+                await self._drain(loops)
+            finally:
+                for task in (*loops, stopped, *self._tasks.values()):
+                    task.cancel()
+                await self._remove_everything()
+
+    # --- starting ---
+
+    async def _open_surroundings(self, stack: AsyncExitStack) -> Surroundings:
+        identity = load_identity(self._settings)
+        # Every runtime's containers reach the same endpoint, each by its own name for this host.
+        host = await next(iter(self._runtimes.values())).callback_host()
+        endpoint = Endpoint(host=host, port=identity.port, secret=identity.secret)
+        inputs = InputFiles(self._resources, endpoint.url)
+        outputs = OutputFiles(self._resources, endpoint.url)
+        endpoint.connect(save=self._save_output, open_input=inputs.open)
+        await endpoint.start()
+        stack.push_async_callback(endpoint.close)
+        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)))
+        for runtime in self._runtimes.values():
+            stack.push_async_callback(runtime.close)
+        return Surroundings(self._resources, self._boot_id, http, endpoint, inputs, outputs)
+
+    async def _save_output(self, instance_id, prediction_id, filename, content_type, chunks) -> str:
+        """An upload from a container; old ones do not say for which prediction, so only a lone one can be meant."""
+        supervisor = self._supervisors.get(instance_id)
+        runners = supervisor.runners if supervisor else {}
+        if prediction_id is None and len(runners) == 1:
+            prediction_id = next(iter(runners))
+        if prediction_id not in runners:
+            raise LookupError(f"no running prediction of instance {instance_id} can own {filename!r}")
+        row = runners[prediction_id].row
+        return await self._around.outputs.save(row.account_id, row.id, filename, content_type, chunks)
+
+    async def _register(self) -> None:
+        gpus = list_gpus()
+        async with self._database.transaction() as tx:
+            for gpu in gpus:
+                kind = hardware.for_gpu(gpu.name)
+                await catalog.put_hardware(tx, kind.sku, kind.name, kind.price_nanos_per_second, 1, gpu.name)
+            report = NodeReport(
+                name=self._settings.node,
+                gpus=[gpu.as_dict() for gpu in gpus],
+                artifact_kinds=[*self._runtimes],
+                max_instances=max(_MIN_INSTANCES, _INSTANCES_PER_CPU * process_cpus(), len(gpus)),
+            )
+            lease = self._settings.node_lease_seconds
+            self._row = await fleet.register_node(tx, report, self._boot_id, lease)
+
+    async def _adopt(self) -> None:
+        """Takes over containers that still belong to an Instance of ours and removes the others, before anything else:
+        until then their GPUs are not free, whatever the rows say."""
+        rows = {row.id: row for row in await self._instances()}
+        versions = await self._versions(rows.values())
+        for runtime in self._runtimes.values():
+            for container in await runtime.list():
+                row = rows.pop(container.instance_id, None)
+                if row is None or not row.is_wanted or row.status == InstanceStatus.PENDING:
+                    log.info("removing a left-over container", container=container.id, instance=container.instance_id)
+                    await runtime.stop(container, grace_seconds=0)
+                if row is not None and row.is_wanted and row.status != InstanceStatus.PENDING:
+                    self._supervise(row, versions[row.version_id], runtime, container)
+        for row in rows.values():
+            if row.status != InstanceStatus.PENDING:
+                await self._write_off(row)
+
+    async def _write_off(self, row: Row) -> None:
+        async with self._database.transaction() as tx:
+            status = InstanceStatus(row.status)
+            await fleet.move_instance(
+                tx, row.id, status, InstanceStatus.FAILED, reason="Its container is gone and nobody watched it go."
+            )
+
+    # --- the loops ---
+
+    async def _beat(self) -> None:
+        """Renews the lease. Losing it ends this life at once: others may already run what we held."""
+        while True:
+            await asyncio.sleep(self._settings.node_heartbeat_seconds)
+            gpus = [gpu.as_dict() for gpu in await asyncio.to_thread(list_gpus)]
+            working = [id for id, supervisor in self._supervisors.items() if supervisor.is_working]
+            try:
+                async with self._database.transaction() as tx:
+                    lease = self._settings.node_lease_seconds
+                    if not await fleet.heartbeat(tx, self._row.id, self._boot_id, gpus, lease):
+                        raise LeaseLost("The lease of this node ran out; what it ran has been given to others.")
+                    if working:
+                        await fleet.note_activity(tx, working)
+            except SQLAlchemyError as error:
+                log.warning("heartbeat not written, will try again", error=str(error))
+
+    async def _converge_for_ever(self) -> None:
+        while True:
+            try:
+                await self._converge()
+            except SQLAlchemyError as error:
+                log.warning("rows not read, will try again", error=str(error))
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), _CONVERGE_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def _listen(self) -> None:
+        """Messages that hurry us along: `converge`, and `cancel <prediction>`."""
+        while True:
+            try:
+                async with self._resources.redis.pubsub() as channel:
+                    await channel.subscribe(node_channel(self._row.id))
+                    async for message in channel.listen():
+                        if message["type"] == "message":
+                            self._obey(message["data"])
+            except (RedisError, OSError) as error:
+                log.warning("messages not heard, will try again", error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def _obey(self, message: str) -> None:
+        verb, _, prediction_id = message.partition(" ")
+        if verb == "cancel":
+            self._cancel(prediction_id)
+        self._changed.set()
+
+    def _cancel(self, prediction_id: str) -> None:
+        for supervisor in self._supervisors.values():
+            if prediction_id in supervisor.runners:
+                supervisor.runners[prediction_id].cancel()
+
+    # --- converging ---
+
+    async def _converge(self) -> None:
+        rows = {row.id: row for row in await self._instances()}
+        await self._begin([row for row in rows.values() if row.id not in self._supervisors])
+        for id, supervisor in self._supervisors.items():
+            if id not in rows or not rows[id].is_wanted:
+                supervisor.drain()
+        async with self._database.autocommit() as tx:
+            for prediction_id in await predictions.cancel_requested(tx, self._boot_id):
+                self._cancel(prediction_id)
+
+    async def _begin(self, rows: list[Row]) -> None:
+        versions = await self._versions(rows)
+        for row in rows:
+            if row.status != InstanceStatus.PENDING:
+                await self._write_off(row)
+            elif row.is_wanted:
+                version = versions[row.version_id]
+                self._supervise(row, version, self._runtimes[version.artifact_kind])
+            else:
+                async with self._database.transaction() as tx:
+                    await fleet.move_instance(tx, row.id, InstanceStatus.PENDING, InstanceStatus.STOPPED)
+
+    def _supervise(self, row: Row, version: Row, runtime: Runtime, adopted: Container | None = None) -> None:
+        supervisor = InstanceSupervisor(row, version, runtime, self._around)
+        self._supervisors[row.id] = supervisor
+        task = self._tasks[row.id] = asyncio.create_task(supervisor.run(adopted))
+        task.add_done_callback(lambda task: self._supervised(row.id, task))
+
+    def _supervised(self, instance_id: str, task: asyncio.Task) -> None:
+        self._supervisors.pop(instance_id, None)
+        self._tasks.pop(instance_id, None)
+        self._around.endpoint.forget(instance_id)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("an instance's supervisor broke", instance=instance_id, exc_info=task.exception())
+
+    async def _instances(self) -> list[Row]:
+        async with self._database.autocommit() as tx:
+            return await fleet.live_instances(tx, self._row.id)
+
+    async def _versions(self, rows) -> dict[str, Row]:
+        ids = [row.version_id for row in rows]
+        if not ids:
+            return {}
+        async with self._database.autocommit() as tx:
+            return await catalog.versions_by_id(tx, ids)
+
+    # --- leaving ---
+
+    async def _drain(self, loops: list[asyncio.Task]) -> None:
+        log.info("node is draining", running=sum(len(s.runners) for s in self._supervisors.values()))
+        converging = loops[1]
+        converging.cancel()
+        for supervisor in self._supervisors.values():
+            supervisor.drain()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=DRAIN_SECONDS)
+        for supervisor in list(self._supervisors.values()):
+            await supervisor.hand_over()
+
+    async def _remove_everything(self) -> None:
+        """No container outlives an orderly end, and the rows learn of it at once."""
+        for runtime in self._runtimes.values():
+            for container in await runtime.list():
+                await runtime.stop(container, grace_seconds=1)
+        async with self._database.transaction() as tx:
+            for row in await fleet.live_instances(tx, self._row.id):
+                if row.status != InstanceStatus.PENDING:
+                    status = InstanceStatus(row.status)
+                    await fleet.move_instance(tx, row.id, status, InstanceStatus.FAILED, reason="Its node was stopped.")
+            await fleet.release_lease(tx, self._row.id, self._boot_id)

@@ -1,0 +1,83 @@
+"""Files out of the container into the store, and the container's words for them into ours.
+
+The container names a file by the URL that the upload endpoint gave it, or inlines it as a data URI; a prediction's row
+names it by reference. Nothing else of what a container says is taken for a file.
+"""
+
+import base64
+import binascii
+import mimetypes
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from core import files
+from core.files import NewFile
+from core.resources import Resources
+
+#: A single output file; the container's own upload gives up after 25 s anyway.
+MAX_FILE_BYTES = 1024 * 1024 * 1024
+_NAME_CHARACTERS = 200
+
+_DATA_URI = re.compile(r"^data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.-]+)*?(;base64)?,", re.IGNORECASE)
+
+
+class OutputFiles:
+    """Keeps the output files of one node's predictions. `base_url` is the endpoint's, with its secret."""
+
+    def __init__(self, resources: Resources, base_url: str) -> None:
+        self._resources = resources
+        self._prefix = f"{base_url}/outputs/"
+
+    async def save(
+        self, account_id: str, prediction_id: str, name: str, content_type: str, chunks: AsyncIterator[bytes]
+    ) -> str:
+        """Stores one file while the model still runs. Returns the URL by which the container will name it."""
+        new = NewFile(account_id, files.OUTPUT, _safe_name(name), content_type, prediction_id)
+        values = await files.store(self._resources.files, new, chunks, MAX_FILE_BYTES)
+        async with self._resources.database.transaction() as tx:
+            row = await files.record(tx, values)
+        return f"{self._prefix}{row.id}/{row.name}"
+
+    async def translate(self, account_id: str, prediction_id: str, output: Any, holds_files: bool) -> Any:
+        """The output with every file as a reference. Data URIs are taken for files only where the schema says so."""
+        if isinstance(output, str):
+            if output.startswith(self._prefix):
+                id, _, name = output.removeprefix(self._prefix).partition("/")
+                return files.reference(id, name)
+            if holds_files and output.startswith("data:"):
+                return await self._from_data_uri(account_id, prediction_id, output)
+            return output
+        if isinstance(output, list):
+            return [await self.translate(account_id, prediction_id, item, holds_files) for item in output]
+        if isinstance(output, dict):
+            return {
+                key: await self.translate(account_id, prediction_id, value, holds_files)
+                for key, value in output.items()
+            }
+        return output
+
+    async def _from_data_uri(self, account_id: str, prediction_id: str, uri: str) -> str:
+        found = _DATA_URI.match(uri)
+        if found is None:
+            return uri
+        try:
+            body = uri[found.end() :]
+            content = base64.b64decode(body) if found[2] else unquote_to_bytes(body)
+        except (binascii.Error, ValueError):
+            return uri
+        content_type = found[1] or "application/octet-stream"
+        name = "output" + (mimetypes.guess_extension(content_type) or "")
+        url = await self.save(account_id, prediction_id, name, content_type, _once(content))
+        return await self.translate(account_id, prediction_id, url, False)
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def _safe_name(name: str) -> str:
+    """A file name without a path, controls or surprises, at most 200 characters."""
+    kept = re.sub(r"[^\w.\- ]", "_", name.rsplit("/", 1)[-1]).strip(". ")
+    return kept[-_NAME_CHARACTERS:] or "output"

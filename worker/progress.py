@@ -1,0 +1,105 @@
+"""Tells the world what a running prediction has said so far: the stream at once, the row and webhooks twice a second.
+
+Predictions that end within half a second, most small ones, pay for nothing but their stream, if they have one.
+"""
+
+import asyncio
+from typing import Any
+
+from redis.exceptions import RedisError
+from sqlalchemy import Row
+from sqlalchemy.exc import SQLAlchemyError
+
+from core import predictions, streams, webhooks
+from core.lifecycle import WebhookEvent
+from core.log import get_logger
+from core.resources import Resources
+from core.schema import OutputKind
+
+log = get_logger()
+
+#: Replicate sends output and logs at most this often; rows are written no oftener either.
+INTERVAL_SECONDS = 0.5
+# Older log lines make room for newer ones; a model that prints for an hour must not fill the row.
+_LOG_CHARACTERS = 1_000_000
+
+
+class Progress:
+    """What one attempt has produced: the truth for its runner, published by the way."""
+
+    def __init__(self, resources: Resources, row: Row, output_kind: OutputKind) -> None:
+        self._resources = resources
+        self._row = row
+        self._kind = output_kind
+        self._chunks: list[Any] = []
+        self._unsent: list[Any] = []
+        self._logs: list[str] = []
+        self._changed: set[WebhookEvent] = set()
+        self._sender: asyncio.Task | None = None
+        self._writer: asyncio.Task | None = None
+        self.is_stale = False
+
+    @property
+    def logs(self) -> str:
+        if len(self._logs) > 1:
+            self._logs = ["".join(self._logs)[-_LOG_CHARACTERS:]]
+        return self._logs[0] if self._logs else ""
+
+    @property
+    def output(self) -> Any:
+        """The chunks so far of a model that streams; None for any other, whose output comes whole and at the end."""
+        return self._chunks if self._kind.is_iterator and self._chunks else None
+
+    def add_log(self, text: str) -> None:
+        self._logs.append(text)
+        self._note(WebhookEvent.LOGS)
+
+    def add_chunk(self, chunk: Any) -> None:
+        if self._kind.is_iterator:
+            self._chunks.append(chunk)
+            self._note(WebhookEvent.OUTPUT)
+        if self._kind.has_stream:
+            self._unsent.append(chunk)
+            self._sender = self._sender or asyncio.create_task(self._send())
+
+    async def close(self) -> None:
+        """Sends the chunks that are left and stops; the row's last state is written with the end."""
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.wait([self._writer])
+        if self._sender is not None:
+            await self._sender
+
+    def _note(self, event: WebhookEvent) -> None:
+        self._changed.add(event)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+
+    async def _send(self) -> None:
+        # Chunks that come while a send is under way travel together in the next one.
+        while self._unsent:
+            chunks, self._unsent = self._unsent, []
+            try:
+                await streams.extend(self._resources.redis, self._row.id, chunks)
+            except (RedisError, OSError) as error:
+                log.warning("stream chunks lost", prediction=self._row.id, count=len(chunks), error=str(error))
+        self._sender = None
+
+    async def _write(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS)
+            if not self._changed:
+                continue
+            changed, self._changed = self._changed, set()
+            try:
+                await self._write_row()
+                for event in changed:
+                    if webhooks.wants(self._row, event):
+                        await webhooks.pass_on(self._resources.redis, self._row.id, event)
+            except (SQLAlchemyError, RedisError, OSError) as error:
+                self._changed |= changed
+                log.warning("progress not written, will try again", prediction=self._row.id, error=str(error))
+
+    async def _write_row(self) -> None:
+        async with self._resources.database.autocommit() as tx:
+            self.is_stale = not await predictions.append(tx, self._row.id, self._row.attempt, self.output, self.logs)

@@ -1,0 +1,220 @@
+"""Drives one prediction through a ready container: T2, the event stream, T3.
+
+The container is untrusted: of what it says only status, output, error, logs and metrics are copied, and seconds come
+from this process's monotonic clock. Knows nothing of how the container was started, or of who waits.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+from sqlalchemy.exc import SQLAlchemyError
+
+from core import predictions, streams, webhooks
+from core.clock import monotonic
+from core.errors import StaleWrite
+from core.lifecycle import FailureCode, PredictionStatus, WebhookEvent
+from core.log import get_logger
+from core.predictions import Outcome
+from core.pricing import MICROS_PER_SECOND
+from core.resources import Resources
+from core.schema import OutputKind
+from worker.cog import CogContainer
+from worker.events import Done, Log, Metric, Output
+from worker.inputs import InputFiles
+from worker.outputs import OutputFiles
+from worker.progress import Progress
+
+log = get_logger()
+
+#: Postgres may be restarting just as a prediction ends. Its result is kept and offered again, for as long as the node's
+#: lease could still be ours; after that a rescue has ended it.
+_SETTLE_PAUSE_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
+_SETTLE_FOR_SECONDS = 600.0
+
+_MAX_OUTPUT_BYTES = 32 * 1024 * 1024
+_MAX_METRICS_BYTES = 16 * 1024
+_MAX_ERROR_CHARACTERS = 20_000
+_RESERVED_METRICS = ("predict_time", "total_time", "queue_time")
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a prediction runs: the Instance, its container, and what a runner may ask of it."""
+
+    instance_id: str
+    boot_id: str
+    version: Row
+    output_kind: OutputKind
+    container: CogContainer
+    inputs: InputFiles
+    outputs: OutputFiles
+    kill: Callable[[str], Awaitable[None]]
+    """Ends the container at once because this prediction, given by id, ignores its cancel."""
+
+
+class Runner:
+    """One prediction's run. `cancel` may be called at any moment, more than once."""
+
+    def __init__(self, resources: Resources, seat: Seat, prediction_id: str) -> None:
+        self._resources = resources
+        self._seat = seat
+        self.prediction_id = prediction_id
+        self.row: Row | None = None
+        self._stop_reason: FailureCode | str | None = None
+        self._stopping: asyncio.Task | None = None
+
+    async def start(self) -> Row | None:
+        """T2. None: it was canceled, is somebody else's, or this node's lease is no longer good."""
+        async with self._resources.database.transaction() as tx:
+            self.row = await predictions.start(tx, self.prediction_id, self._seat.instance_id, self._seat.boot_id)
+            if self.row is not None and webhooks.wants(self.row, WebhookEvent.START):
+                tx.after_commit(webhooks.pass_on, self.row.id, WebhookEvent.START)
+        return self.row
+
+    async def drive(self) -> tuple[Outcome, bool]:
+        """Runs it to its end in the container. Returns how it ended, and whether the container is lost with it."""
+        row = self.row
+        progress = Progress(self._resources, row, self._seat.output_kind)
+        if row.attempt > 1:
+            await streams.reset(self._resources.redis, row.id)
+        timer = asyncio.get_running_loop().call_later(self._seconds_allowed(), self._time_out)
+        input, lent = await self._seat.inputs.lend(row.account_id, row.input)
+        began = monotonic()
+        try:
+            done, metrics = await self._listen(input, progress)
+            micros = int((monotonic() - began) * MICROS_PER_SECOND)
+        finally:
+            timer.cancel()
+            self._seat.inputs.take_back(lent)
+            if self._stopping is not None:
+                self._stopping.cancel()
+            await progress.close()
+        return await self._outcome(done, metrics, micros, progress), done.container_lost
+
+    async def settle(self, outcome: Outcome) -> None:
+        """T3, offered until Postgres takes it, or says that it is no longer ours."""
+        deadline = monotonic() + _SETTLE_FOR_SECONDS
+        pauses = iter(_SETTLE_PAUSE_SECONDS)
+        pause = 0.0
+        while True:
+            try:
+                async with self._resources.database.transaction() as tx:
+                    await predictions.finish(tx, self.row.id, self.row.attempt, outcome)
+                return
+            except StaleWrite:
+                log.warning("late result dropped", prediction=self.row.id, attempt=self.row.attempt)
+                return
+            except SQLAlchemyError as error:
+                if monotonic() > deadline:
+                    raise
+                log.warning("result not settled, will try again", prediction=self.row.id, error=str(error))
+            pause = next(pauses, pause)
+            await asyncio.sleep(pause)
+
+    def cancel(self, reason: FailureCode | str = "canceled") -> None:
+        """Asks the container to stop, and ends it if it has not within the grace."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+            self._stopping = asyncio.create_task(self._stop())
+
+    def _time_out(self) -> None:
+        self.cancel(FailureCode.TIMEOUT)
+
+    def _seconds_allowed(self) -> float:
+        allowed = float(self._seat.version.timeout_seconds)
+        if self.row.deadline_at is not None:
+            allowed = min(allowed, (self.row.deadline_at - self.row.started_at).total_seconds())
+        return max(allowed, 0.0)
+
+    async def _stop(self) -> None:
+        await self._seat.container.cancel(self.prediction_id)
+        await asyncio.sleep(self._resources.settings.cancel_grace_seconds)
+        log.warning("cancel ignored, ending the container", prediction=self.prediction_id)
+        await self._seat.kill(self.prediction_id)
+
+    async def _listen(self, input: dict[str, Any], progress: Progress) -> tuple[Done, dict[str, Any]]:
+        metrics: dict[str, Any] = {}
+        async for event in self._seat.container.predict(self.prediction_id, input):
+            match event:
+                case Output(chunk=chunk):
+                    progress.add_chunk(_without_nul(await self._as_references(chunk)))
+                case Log(text=text):
+                    progress.add_log(_without_nul(text))
+                case Metric(name=name, value=value, mode=mode):
+                    _record(metrics, name, value, mode)
+                case Done():
+                    return event, {**metrics, **event.metrics}
+            if progress.is_stale:
+                self.cancel("stale")
+        raise AssertionError("a container's events end with Done")
+
+    async def _as_references(self, output: Any) -> Any:
+        holds_files = self._seat.output_kind.holds_files
+        return await self._seat.outputs.translate(self.row.account_id, self.row.id, output, holds_files)
+
+    async def _outcome(self, done: Done, metrics: dict[str, Any], micros: int, progress: Progress) -> Outcome:
+        status, error, code = self._verdict(done)
+        output = progress.output
+        if output is None or done.status == "succeeded":
+            output = _without_nul(await self._as_references(done.output))
+        if len(orjson.dumps(output)) > _MAX_OUTPUT_BYTES:
+            status, code, output = PredictionStatus.FAILED, FailureCode.MODEL, None
+            error = f"The output is larger than {_MAX_OUTPUT_BYTES} bytes; return large results as files."
+        return Outcome(
+            status=status,
+            output=output,
+            error=error and _without_nul(error)[:_MAX_ERROR_CHARACTERS],
+            failure_code=code,
+            logs=progress.logs,
+            metrics={**_bounded(metrics), "predict_time": micros / MICROS_PER_SECOND},
+            micros=micros,
+        )
+
+    def _verdict(self, done: Done) -> tuple[PredictionStatus, str | None, FailureCode | None]:
+        if done.status == "succeeded":
+            return PredictionStatus.SUCCEEDED, None, None
+        if self._stop_reason is FailureCode.TIMEOUT and not self._is_past_deadline():
+            seconds = self._seat.version.timeout_seconds
+            return PredictionStatus.FAILED, f"Prediction timed out after {seconds} seconds.", FailureCode.TIMEOUT
+        if self._stop_reason is not None or done.status == "canceled":
+            return PredictionStatus.CANCELED, None, None
+        error = done.error or "The model failed without saying why."
+        return (
+            PredictionStatus.FAILED,
+            error,
+            (FailureCode.CONTAINER_LOST if done.container_lost else FailureCode.MODEL),
+        )
+
+    def _is_past_deadline(self) -> bool:
+        return self._seconds_allowed() < self._seat.version.timeout_seconds
+
+
+def _record(metrics: dict[str, Any], name: str, value: Any, mode: str) -> None:
+    match mode:
+        case "incr" if isinstance(metrics.get(name, 0), (int, float)) and isinstance(value, (int, float)):
+            metrics[name] = metrics.get(name, 0) + value
+        case "append":
+            metrics[name] = [*metrics.get(name, []), value]
+        case _:
+            metrics[name] = value
+
+
+def _bounded(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the model counted, unless it is too much; the platform's own names are the platform's."""
+    kept = {name: value for name, value in metrics.items() if name not in _RESERVED_METRICS}
+    return _without_nul(kept) if len(orjson.dumps(kept)) <= _MAX_METRICS_BYTES else {}
+
+
+def _without_nul(value: Any) -> Any:
+    """Postgres keeps no NUL characters, and no model needs them."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd") if "\x00" in value else value
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    return value
