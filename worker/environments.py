@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ async def _find_interpreter(version: str) -> Interpreter | None:
 
 
 def _key(interpreter: Interpreter, requirements: list[str]) -> str:
-    recipe = json.dumps([RECIPE, interpreter.version, requirements])
+    recipe = json.dumps([RECIPE, sysconfig.get_platform(), interpreter.version, requirements])
     return hashlib.sha256(recipe.encode()).hexdigest()[:32]
 
 

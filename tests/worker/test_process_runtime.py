@@ -116,6 +116,7 @@ async def test_a_bundle_runs_answers_and_leaves_nothing_when_stopped(
     assert "Server ready" in await runtime.logs(container)
     server = psutil.Process(pid_of(tmp_path / "data", container))
     family = [server, *server.children(recursive=True)]
+    assert {Path(f"/proc/{process.pid}/oom_score_adj").read_text() for process in family} == {"500\n"}
     await runtime.stop(container, grace_seconds=10)
     assert not [process for process in family if process.is_running()]
     assert await runtime.list() == []

@@ -34,6 +34,7 @@ from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, Conta
 # After SIGKILL only a process stuck in the kernel (a wedged driver, a dead network disk) is still there.
 KILL_TIMEOUT_SECONDS = 10
 POLL_SECONDS = 0.02
+OOM_SCORE = "500"
 LOOPBACK = "127.0.0.1"
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -237,7 +238,7 @@ def _spawn(
     if config.train_reference:
         variables["COG_TRAIN_TYPE_STUB"] = config.train_reference
     with folder.log.open("ab") as output:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             command,
             cwd=folder.work,
             env=model_environment(environment.path, folder.tmp, variables),
@@ -246,6 +247,10 @@ def _spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    # Where memory runs out, the model has to go, not Postgres or this node. What it starts inherits this.
+    with suppress(FileNotFoundError, ProcessLookupError):
+        Path(f"/proc/{child.pid}/oom_score_adj").write_text(OOM_SCORE)
+    return child
 
 
 def _free_port() -> int:
