@@ -8,6 +8,7 @@ from sqlalchemy import Row, func, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import Transaction
+from core.errors import NotFound
 from core.ids import new_id
 from core.tables import Account, Token
 
@@ -76,3 +77,10 @@ async def by_token(tx: Transaction, token: str) -> Row | None:
 
 async def get(tx: Transaction, account_id: str) -> Row:
     return await tx.one(select(Account).where(Account.id == account_id))
+
+
+async def by_username(tx: Transaction, username: str) -> Row:
+    row = await tx.first(select(Account).where(Account.username == username))
+    if row is None:
+        raise NotFound("The requested account could not be found.")
+    return row

@@ -12,7 +12,7 @@ from core.errors import InvalidVersion, NotFound
 from core.ids import new_id
 from core.lifecycle import VersionStatus
 from core.redis import SCHEDULER_BELL, ring
-from core.tables import Account, Hardware, Model, Version
+from core.tables import Account, Hardware, Model, UsageRecord, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ async def list_hardware(tx: Transaction) -> list[Row]:
 
 
 async def ensure_model(tx: Transaction, owner_id: str, name: str, hardware_sku: str, **fields: Any) -> Row:
-    """The Model of that name, made if there is none; `fields` (description, visibility, readme …) are brought up to date."""
+    """The Model of that name, made if there is none; `fields` are brought up to date."""
     await tx.execute(
         upsert(Model)
         .values(id=new_id(), owner_id=owner_id, name=name, hardware_sku=hardware_sku, **fields)
@@ -82,7 +82,7 @@ async def publish(
     timeout_seconds: int,
     setup_timeout_seconds: int,
 ) -> str:
-    """Makes the artifact the Model's latest Version and has it prepared. Publishing the same one again changes nothing."""
+    """Makes the artifact the Model's latest Version and has it prepared. The same one again changes nothing."""
     id = version_id(model_id, artifact_kind, artifact)
     inserted = await tx.execute(
         upsert(Version)
@@ -237,3 +237,8 @@ async def resolve(tx: Transaction, account_id: str, reference: str) -> Runnable:
     if row is None:
         raise InvalidVersion()
     return Runnable(row.id, row.model, row.hardware_sku, row.openapi_schema, VersionStatus(row.status))
+
+
+async def run_count(tx: Transaction, model: str) -> int:
+    """How many charged runs a Model has had."""
+    return int(await tx.scalar(select(func.count()).where(UsageRecord.model == model)))

@@ -36,6 +36,7 @@ class Request:
     webhook_url: str | None = None
     webhook_events: list[str] | None = None
     deadline_seconds: float | None = None
+    id: str = field(default_factory=new_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,11 @@ async def list_page(
 
 async def create(tx: Transaction, request: Request) -> Row:
     """T1: the row, in `starting`; once committed it is queued, and the scheduler woken if nothing serves it."""
-    id, runnable = new_id(), request.runnable
+    runnable = request.runnable
     row = await tx.one(
         insert(Prediction)
         .values(
-            id=id,
+            id=request.id,
             account_id=request.account_id,
             model=runnable.model,
             version_id=runnable.version_id,
@@ -106,14 +107,14 @@ async def create(tx: Transaction, request: Request) -> Row:
             source=request.source,
             status=PredictionStatus.STARTING,
             input=request.input,
-            has_stream=output_kind(runnable.openapi_schema).has_stream,
+            stream_kind=output_kind(runnable.openapi_schema).stream_kind,
             webhook_url=request.webhook_url,
             webhook_events=request.webhook_events,
             deadline_at=None if request.deadline_seconds is None else seconds_from_now(request.deadline_seconds),
         )
         .returning(Prediction)
     )
-    tx.after_commit(queue.push, runnable.target, request.account_id, id)
+    tx.after_commit(queue.push, runnable.target, request.account_id, request.id)
     return row
 
 

@@ -14,9 +14,11 @@ class OutputKind:
     holds_files: bool
 
     @property
-    def has_stream(self) -> bool:
-        """Whether listening makes sense: chunks to come, or files that are ready before the end."""
-        return self.is_iterator or self.holds_files
+    def stream_kind(self) -> str | None:
+        """`files` or `text` where listening makes sense: files that are ready before the end, or chunks to come."""
+        if self.holds_files:
+            return "files"
+        return "text" if self.is_iterator else None
 
 
 def output_schema(openapi_schema: Mapping[str, Any] | None) -> Mapping[str, Any]:

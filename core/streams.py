@@ -67,3 +67,7 @@ async def read(redis: Redis, prediction_id: str, after: str) -> list[Entry]:
 def _decode(fields: dict[str, str]) -> tuple[str, Any]:
     [(kind, value)] = fields.items()
     return kind, orjson.loads(value)
+
+
+async def exists(redis: Redis, prediction_id: str) -> bool:
+    return bool(await redis.exists(stream_key(prediction_id)))

@@ -62,8 +62,10 @@ def _seconds(earlier: datetime, later: datetime) -> float:
 def _urls(settings: Settings, row: Row) -> dict[str, str]:
     base = f"{settings.url}/v1/predictions/{row.id}"
     urls = {"get": base, "cancel": f"{base}/cancel", "web": f"{settings.url}/p/{row.id}"}
-    if row.has_stream:
-        urls["stream"] = f"{settings.url}/v1/streams/{stream_capability(settings, row.id)}"
+    if row.stream_kind:
+        # The JavaScript client takes what comes from under /v1/files/ for files, and anything else for text.
+        folder = "files/streams" if row.stream_kind == "files" else "streams"
+        urls["stream"] = f"{settings.url}/v1/{folder}/{stream_capability(settings, row.id)}"
     return urls
 
 

@@ -115,8 +115,8 @@ class Node:
         gpus = list_gpus()
         async with self._database.transaction() as tx:
             for gpu in gpus:
-                kind = hardware.for_gpu(gpu.name)
-                await catalog.put_hardware(tx, kind.sku, kind.name, kind.price_nanos_per_second, 1, gpu.name)
+                kind = hardware.gpu_hardware(gpu.name)
+                await catalog.put_hardware(tx, kind.sku, kind.name, kind.price_nanos_per_second, 1, kind.gpu_model)
             report = NodeReport(
                 name=self._settings.node,
                 gpus=[gpu.as_dict() for gpu in gpus],

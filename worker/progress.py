@@ -58,7 +58,7 @@ class Progress:
         if self._kind.is_iterator:
             self._chunks.append(chunk)
             self._note(WebhookEvent.OUTPUT)
-        if self._kind.has_stream:
+        if self._row.stream_kind:
             self._unsent.append(chunk)
             self._sender = self._sender or asyncio.create_task(self._send())
 

@@ -1,0 +1,9 @@
+"""Thin: parse, one verb, serialise. One file per noun, the same nouns as in core/."""
+
+from fastapi import APIRouter
+
+from api.routes import account, files, models, predictions, streams
+
+v1 = APIRouter(prefix="/v1")
+for module in (predictions, streams, files, models, account):
+    v1.include_router(module.router)

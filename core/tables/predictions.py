@@ -33,7 +33,8 @@ class Prediction(Table):
     logs: Mapped[str] = mapped_column(server_default="")
     metrics: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     queue_reason: Mapped[str | None]
-    has_stream: Mapped[bool] = mapped_column(server_default="false")
+    stream_kind: Mapped[str | None]
+    """`text` or `files`, as its Version's schema was when it was created; None: nothing to listen to."""
     webhook_url: Mapped[str | None]
     webhook_events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
 

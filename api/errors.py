@@ -1,0 +1,80 @@
+"""Every error as one shape: application/problem+json with a string `detail`; Swift and Go decode nothing else.
+
+Nothing of the framework's default shapes remains.
+"""
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from core.errors import BadRequest, InvalidField, InvalidInput, MillraceError, NotFound, Unavailable
+from core.log import get_logger
+
+log = get_logger()
+
+_TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Payload too large"}
+#: pydantic's word: Replicate's, for the fields of a request's body.
+_FIELD_TYPES = {"missing": "required", "extra_forbidden": "additional_property_not_allowed"}
+
+
+def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **extra: Any) -> Response:
+    document = {"title": title, "detail": detail, "status": status, **extra}
+    return Response(orjson.dumps(document), status, headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(MillraceError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(SQLAlchemyError, _unavailable)
+    app.add_exception_handler(RedisError, _unavailable)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _ours(request: Request, error: MillraceError) -> Response:
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    extra = {}
+    if isinstance(error, InvalidInput):
+        extra["invalid_fields"] = [
+            {"type": field.type, "field": field.field, "description": field.description} for field in error.fields
+        ]
+    return problem(error.status, error.title, error.detail, headers, **extra)
+
+
+async def _invalid_request(request: Request, error: RequestValidationError) -> Response:
+    found = error.errors()
+    if any(item["type"] in ("json_invalid", "json_type") for item in found):
+        return await _ours(request, BadRequest("The body is not valid JSON."))
+    return await _ours(request, InvalidInput([_field(item) for item in found]))
+
+
+def _field(item: dict[str, Any]) -> InvalidField:
+    kind = _FIELD_TYPES.get(item["type"], "invalid_type" if item["type"].endswith("_type") else item["type"])
+    path = [str(part) for part in item["loc"][1:]]
+    if kind == "required":
+        return InvalidField(kind, ".".join(path[:-1]), f"{path[-1] if path else 'A JSON body'} is required")
+    if kind == "additional_property_not_allowed":
+        return InvalidField(kind, ".".join(path[:-1]), f"Additional property {path[-1]} is not allowed")
+    return InvalidField(kind, ".".join(path), item["msg"])
+
+
+async def _http(request: Request, error: HTTPException) -> Response:
+    if error.status_code == 404:
+        return await _ours(request, NotFound(f"There is nothing at {request.url.path}."))
+    title = _TITLES.get(error.status_code, "Request failed")
+    return problem(error.status_code, title, str(error.detail), dict(error.headers or {}))
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    log.error("backing service failed", path=request.url.path, error=str(error))
+    return problem(Unavailable.status, Unavailable.title, Unavailable().detail, {"Retry-After": "1"})
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request broke", path=request.url.path, exc_info=error)
+    return problem(500, MillraceError.title, "Something went wrong on our side; the server's log has the details.")

@@ -1,0 +1,79 @@
+"""The api process: HTTP in, HTTP out. Knows nothing of containers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from api import errors
+from api.body import BodyLimit, VersionAlias
+from api.dependencies import StateDep
+from api.responses import Json
+from api.routes import v1
+from api.state import State
+from core import health
+from core.log import configure
+from core.resources import open_resources
+from core.settings import Settings, get_settings
+
+_TITLE = "Millrace"
+_VERSION = "0.1.0"
+#: Requests held by `Prefer: wait` get this long to be answered when the process is asked to stop.
+_SHUTDOWN_SECONDS = 5
+_BACKLOG = 2048
+
+
+def create_app(settings: Settings) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_resources(settings) as resources:
+            state = app.state.millrace = State(resources)
+            tasks = [
+                asyncio.create_task(state.waiter.listen()),
+                asyncio.create_task(health.keep_beating(settings, "api")),
+            ]
+            yield
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    app = FastAPI(
+        title=_TITLE,
+        version=_VERSION,
+        lifespan=lifespan,
+        openapi_url="/v1/openapi.json",
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    errors.install(app)
+    app.include_router(v1)
+    app.add_api_route("/health", _health, include_in_schema=False)
+    app.add_middleware(BodyLimit, json_bytes=settings.body_bytes, upload_bytes=settings.upload_bytes)
+    app.add_middleware(VersionAlias)
+    return app
+
+
+async def _health(state: StateDep) -> Json:
+    """200 while requests can be served: Postgres must answer, Redis may be away for a moment."""
+    async with state.database.autocommit() as tx:
+        await tx.execute(text("SELECT 1"))
+    return Json({"status": "ok"})
+
+
+def main() -> None:
+    settings = get_settings()
+    configure(settings, "api")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        timeout_keep_alive=75,
+    )

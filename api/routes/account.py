@@ -1,0 +1,65 @@
+"""The calling account, its use, the Hardware it may pick, and the secret that signs its webhooks."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.dependencies import Caller, Reading
+from api.responses import Json
+from core import catalog, ledger, metering
+from core.clock import now
+from core.pricing import MICROS_PER_SECOND, dollars
+
+router = APIRouter(tags=["account"])
+
+
+@router.get("/account")
+async def get_account(caller: Caller) -> Json:
+    return Json(
+        {
+            "type": caller.type,
+            "username": caller.username,
+            "name": caller.name,
+            "github_url": caller.github_url,
+            "avatar_url": caller.avatar_url,
+        }
+    )
+
+
+@router.get("/account/usage")
+async def get_usage(caller: Caller, tx: Reading, days: Annotated[int, Query(ge=1, le=366)] = 30) -> Json:
+    """What the account has used and owes, by day (UTC), Model and Hardware; amounts in nanodollars and as text."""
+    first, last = metering.last_days(now().date(), days)
+    rows = await metering.summary(tx, caller.id, first, last)
+    total = sum(int(row["amount_nanos"]) for row in rows)
+    return Json(
+        {
+            "from": first,
+            "to": last,
+            "total_nanos": total,
+            "total": dollars(total),
+            "balance_nanos": await ledger.balance(tx, ledger.account(caller.id)),
+            "results": [
+                {
+                    "day": row["day"],
+                    "model": row["model"],
+                    "hardware": row["hardware_sku"],
+                    "runs": row["runs"],
+                    "seconds": int(row["micros"]) / MICROS_PER_SECOND,
+                    "amount_nanos": int(row["amount_nanos"]),
+                    "amount": dollars(int(row["amount_nanos"])),
+                }
+                for row in rows
+            ],
+        }
+    )
+
+
+@router.get("/hardware")
+async def list_hardware(caller: Caller, tx: Reading) -> Json:
+    return Json([{"sku": row.sku, "name": row.name} for row in await catalog.list_hardware(tx)])
+
+
+@router.get("/webhooks/default/secret")
+async def get_webhook_secret(caller: Caller) -> Json:
+    return Json({"key": caller.webhook_secret})

@@ -1,0 +1,116 @@
+"""Files that clients upload, and the files that models return."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from sqlalchemy import Row
+from starlette.datastructures import UploadFile
+
+from api.dependencies import Caller, Reading, StateDep, Tx
+from api.multipart import read_upload
+from api.pagination import PAGE_SIZE, Cursor, page
+from api.responses import Json
+from api.state import State
+from core import accounts, files
+from core.clock import rfc3339
+from core.errors import NotFound
+from core.files import NewFile
+
+router = APIRouter(tags=["files"])
+
+_CHUNK_BYTES = 1024 * 1024
+#: A model chose the content and its type: no browser may run it as ours, and any page may read it.
+_UNTRUSTED = {
+    "Access-Control-Allow-Origin": "*",
+    "Cache-Control": "public,max-age=3600",
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@router.post("/files", status_code=201)
+async def create(request: Request, state: StateDep, caller: Caller) -> Json:
+    """Keeps a file for the caller's own predictions; it expires by itself."""
+    upload = await read_upload(request)
+    new = NewFile(
+        account_id=caller.id,
+        kind=files.UPLOAD,
+        name=upload.name,
+        content_type=upload.content_type,
+        metadata=upload.metadata,
+        lifetime_seconds=state.settings.upload_lifetime_seconds,
+    )
+    values = await files.store(state.resources.files, new, _chunks(upload.content), state.settings.upload_bytes)
+    async with state.database.transaction() as tx:
+        row = await files.record(tx, values)
+    return Json(_file(state, row), 201)
+
+
+@router.get("/files")
+async def list_files(request: Request, state: StateDep, caller: Caller, tx: Reading, cursor: Cursor) -> Json:
+    rows = await files.list_uploads(tx, caller.id, cursor, PAGE_SIZE + 1)
+    return Json(page(state.settings, request, rows, PAGE_SIZE, [_file(state, row) for row in rows[:PAGE_SIZE]]))
+
+
+@router.get("/files/{file_id}")
+async def get(file_id: str, state: StateDep, caller: Caller, tx: Reading) -> Json:
+    return Json(_file(state, await files.get_upload(tx, caller.id, file_id)))
+
+
+@router.delete("/files/{file_id}", status_code=204)
+async def delete(file_id: str, state: StateDep, caller: Caller, tx: Tx) -> Response:
+    key = await files.remove_upload(tx, caller.id, file_id)
+    tx.after_commit(lambda _redis: state.resources.files.delete(key))
+    return Response(status_code=204)
+
+
+@router.get("/files/{file_id}/download")
+async def download(
+    file_id: str, owner: str, expiry: int, signature: str, state: StateDep, tx: Reading
+) -> StreamingResponse:
+    """The bytes, to whoever has a signed URL; no token."""
+    if not files.is_signed(state.settings, owner, file_id, expiry, signature):
+        raise NotFound("The requested file could not be found.")
+    account = await accounts.by_username(tx, owner)
+    return await _bytes(state, await files.get_upload(tx, account.id, file_id))
+
+
+@router.get("/outputs/{file_id}/{name:path}")
+async def get_output(file_id: str, name: str, state: StateDep, tx: Reading) -> StreamingResponse:
+    """A model's output file. Its URL is the permission: clients send no token, or one they should not."""
+    return await _bytes(state, await files.get_output(tx, file_id))
+
+
+async def _bytes(state: State, row: Row) -> StreamingResponse:
+    headers = {
+        **_UNTRUSTED,
+        "Content-Length": str(row.size),
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(row.name)}",
+        "ETag": f'"{row.md5}"',
+    }
+    chunks = await state.resources.files.stream(row.store_key)
+    return StreamingResponse(chunks, headers=headers, media_type=row.content_type)
+
+
+async def _chunks(content: UploadFile) -> AsyncIterator[bytes]:
+    while chunk := await content.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def _file(state: State, row: Row) -> dict[str, Any]:
+    """`name` and `etag` are in no specification, and Python 1.x fails without them."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "content_type": row.content_type,
+        "size": row.size,
+        "etag": row.md5,
+        "checksums": {"sha256": row.sha256, "md5": row.md5},
+        "metadata": row.metadata,
+        "created_at": rfc3339(row.created_at),
+        "expires_at": rfc3339(row.expires_at),
+        "urls": {"get": files.upload_url(state.settings, row.id)},
+    }

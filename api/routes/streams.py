@@ -1,0 +1,29 @@
+"""The URL in `urls.stream`. Unguessable instead of authenticated: browsers and most clients send no token to it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
+
+from api.dependencies import StateDep
+from api.streaming import events
+from core import wire
+from core.errors import NotFound
+
+router = APIRouter(tags=["streams"])
+
+_HEADERS = {"Access-Control-Allow-Origin": "*", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@router.get("/streams/{capability}")
+@router.get("/files/streams/{capability}")
+async def listen(
+    capability: str, state: StateDep, last_event_id: Annotated[str | None, Header()] = None
+) -> StreamingResponse:
+    """Output as it comes, as server-sent events: `output`, then `error` if it failed, then `done`."""
+    prediction_id = wire.prediction_of_stream(state.settings, capability)
+    if prediction_id is None:
+        raise NotFound("There is no such stream.")
+    return StreamingResponse(
+        events(state, prediction_id, last_event_id), headers=_HEADERS, media_type="text/event-stream"
+    )

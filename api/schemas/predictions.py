@@ -1,0 +1,44 @@
+"""Bodies of prediction requests."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from core.lifecycle import WebhookEvent
+
+
+def _http_url(url: str) -> str:
+    if not url.startswith(("https://", "http://")):
+        raise ValueError("Must be an http(s) URL")
+    return url
+
+
+WebhookUrl = Annotated[str, Field(max_length=4000), AfterValidator(_http_url)]
+
+
+class RunRequest(BaseModel):
+    """A run of a model that the path names."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input: dict[str, Any]
+    webhook: WebhookUrl | None = None
+    webhook_events_filter: list[Annotated[WebhookEvent, Field(strict=False)]] | None = None
+    webhook_completed: WebhookUrl | None = Field(None, deprecated=True, description="`webhook`, completion only.")
+    stream: bool | None = Field(None, deprecated=True, description="Ignored: `urls.stream` is always there.")
+
+    @property
+    def webhook_url(self) -> str | None:
+        return self.webhook or self.webhook_completed
+
+    @property
+    def webhook_events(self) -> list[str] | None:
+        if self.webhook is None and self.webhook_completed is not None:
+            return [WebhookEvent.COMPLETED]
+        return self.webhook_events_filter
+
+
+class PredictionRequest(RunRequest):
+    """A run of a Version: `<64 hex>`, `owner/name:<64 hex>` or `owner/name`."""
+
+    version: str = Field(min_length=1, max_length=500)

@@ -1,0 +1,54 @@
+"""What one api process keeps between requests: resources, who waits, and what is cheap to remember for a second.
+
+A remembered token or Version is believed for a moment only, so a revoked one is refused almost at once everywhere.
+"""
+
+from cachetools import LRUCache, TTLCache
+from sqlalchemy import Row
+
+from api.waiting import Waiter
+from core import accounts, catalog
+from core.catalog import Runnable
+from core.inputs import InputSchema
+from core.resources import Resources
+
+_REMEMBER_SECONDS = 2.0
+_REMEMBERED = 10_000
+_COMPILED_SCHEMAS = 1_000
+
+
+class State:
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self.settings = resources.settings
+        self.database = resources.database
+        self.waiter = Waiter(resources.redis)
+        self._accounts: TTLCache[str, Row] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
+        self._runnables: TTLCache[tuple[str, str], Runnable] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
+        self._schemas: LRUCache[str, InputSchema] = LRUCache(_COMPILED_SCHEMAS)
+
+    async def account_of(self, token: str) -> Row | None:
+        account = self._accounts.get(token)
+        if account is None:
+            async with self.database.autocommit() as tx:
+                account = await accounts.by_token(tx, token)
+            if account is not None:
+                self._accounts[token] = account
+        return account
+
+    async def resolve(self, account_id: str, reference: str) -> Runnable:
+        """The Version a reference names. Raises `InvalidVersion`."""
+        runnable = self._runnables.get((account_id, reference))
+        if runnable is None:
+            async with self.database.autocommit() as tx:
+                runnable = await catalog.resolve(tx, account_id, reference)
+            self._runnables[account_id, reference] = runnable
+        return runnable
+
+    def schema_of(self, runnable: Runnable) -> InputSchema:
+        if runnable.openapi_schema is None:
+            return InputSchema(None)
+        schema = self._schemas.get(runnable.version_id)
+        if schema is None:
+            schema = self._schemas[runnable.version_id] = InputSchema(runnable.openapi_schema)
+        return schema

@@ -1,0 +1,92 @@
+"""Server-sent events of one prediction: from the start, or from `Last-Event-ID`, during the run and after its end.
+
+LF only (Go knows no CRLF), an id on every event (Python 1.x drops those before the first id), keep-alives as comments
+without a blank line (Go forgets its last id at one). A listener reads at its own pace and disturbs nobody.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from sqlalchemy import Row
+
+from api.state import State
+from core import files, predictions, streams
+from core.lifecycle import PredictionStatus
+
+_EVENT_ID = re.compile(r"^(\d{1,20}):(\d{1,20})$")
+_GREETING = b": hi\n"
+_KEEP_ALIVE = b": hb\n"
+_REASONS = {
+    PredictionStatus.SUCCEEDED: {},
+    PredictionStatus.CANCELED: {"reason": "canceled"},
+    PredictionStatus.ABORTED: {"reason": "canceled"},
+}
+
+
+async def events(state: State, prediction_id: str, last_event_id: str | None) -> AsyncIterator[bytes]:
+    """Ends after `done`. A stream that Redis has lost is told again from the row."""
+    yield _GREETING
+    redis = state.resources.redis
+    after, told = _position(last_event_id), 0
+    row = await _row(state, prediction_id)
+    while True:
+        if PredictionStatus(row.status).is_terminal and not await streams.exists(redis, prediction_id):
+            async for event in _from_row(state, row, told):
+                yield event
+            return
+        entries = await streams.read(redis, prediction_id, after)
+        for entry in entries:
+            after = entry.id
+            if entry.kind == "done":
+                yield _end(entry.id, PredictionStatus(entry.value["status"]), entry.value["error"])
+                return
+            for datum in await _data(state, entry.value):
+                yield _event("output", entry.id, datum)
+                told += 1
+        if not entries:
+            yield _KEEP_ALIVE
+            row = await _row(state, prediction_id)
+
+
+async def _row(state: State, prediction_id: str) -> Row:
+    async with state.database.autocommit() as tx:
+        return await predictions.find(tx, prediction_id)
+
+
+async def _from_row(state: State, row: Row, told: int) -> AsyncIterator[bytes]:
+    moment = int(row.completed_at.timestamp() * 1000)
+    for index, datum in enumerate(await _data(state, row.output)):
+        if index >= told:
+            yield _event("output", f"{moment}-{index}", datum)
+    yield _end(f"{moment}-{1_000_000}", PredictionStatus(row.status), row.error)
+
+
+async def _data(state: State, value: Any) -> list[str]:
+    """One text per item: a chunk as it is, a file as this server gives it, anything else as JSON."""
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    if files.references(items):
+        if state.settings.inlines_files:
+            async with state.database.autocommit() as tx:
+                items = await files.with_data(state.resources.files, tx, state.settings, items)
+        else:
+            items = files.with_urls(state.settings, items)
+    return [item if isinstance(item, str) else orjson.dumps(item).decode() for item in items]
+
+
+def _event(name: str, id: str, data: str) -> bytes:
+    lines = "".join(f"data: {line}\n" for line in data.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+    return f"event: {name}\nid: {id.replace('-', ':')}\n{lines}\n".encode()
+
+
+def _end(id: str, status: PredictionStatus, error: str | None) -> bytes:
+    if status in _REASONS:
+        return _event("done", id, orjson.dumps(_REASONS[status]).decode())
+    failure = _event("error", id, orjson.dumps({"detail": error}).decode())
+    return failure + _event("done", id, '{"reason":"error"}')
+
+
+def _position(last_event_id: str | None) -> str:
+    found = _EVENT_ID.match(last_event_id or "")
+    return f"{found[1]}-{found[2]}" if found else streams.START
