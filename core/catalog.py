@@ -132,6 +132,17 @@ async def preparation_failed(tx: Transaction, id: str, reason: str) -> None:
     )
 
 
+async def prepare_again(tx: Transaction, id: str) -> None:
+    """Has a Version that is not ready prepared at once: what was missing may be there now, who held it may be gone."""
+    again = await tx.execute(
+        update(Version)
+        .where(Version.id == id, Version.status != VersionStatus.READY)
+        .values(status=VersionStatus.PREPARING, status_reason=None, prepare_lease_expires_at=None)
+    )
+    if again.rowcount:
+        tx.after_commit(ring, SCHEDULER_BELL)
+
+
 async def lease_preparation(tx: Transaction, id: str, seconds: float) -> bool:
     """Holds a Version that is still to be prepared; False if another job holds it, or it is done."""
     leased = await tx.execute(

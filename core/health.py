@@ -28,6 +28,11 @@ async def keep_beating(settings: Settings, process: str) -> None:
         await asyncio.sleep(BEAT_SECONDS)
 
 
+def forget(settings: Settings, process: str) -> None:
+    """Before a process is started: signs of its last life must not pass for signs of this one."""
+    _file(settings, process).unlink(missing_ok=True)
+
+
 def age_seconds(settings: Settings, process: str) -> float | None:
     """Seconds since the last sign of life; None if there never was one."""
     file = _file(settings, process)

@@ -1,7 +1,7 @@
 """The node's own HTTP server, called by model containers: output files and posts in, input files out.
 
-Knows no prediction: what to do with a file is decided by the two functions it is given. Every path begins with a secret
-made at start, and a container is told only the paths that carry its own instance id.
+Knows no prediction: what to do with a file is decided by the two functions it is given. Every path begins with a
+secret, and a container is told only the paths that carry its own instance id.
 """
 
 import hmac
@@ -36,23 +36,33 @@ class UploadRefused(Exception):
 
 
 class Endpoint:
-    """`callback_host` is the name by which containers reach this machine. Port 0 takes a free one."""
+    """`callback_host` is the name by which containers reach this machine. Port 0 takes a free one.
+
+    A port and a secret that are kept let the next life of a node hear the containers of this one.
+    """
 
     def __init__(
-        self, *, save: SaveUpload, open_input: OpenInput, host: str, callback_host: str, port: int = 0
+        self,
+        *,
+        save: SaveUpload,
+        open_input: OpenInput,
+        host: str,
+        callback_host: str,
+        port: int = 0,
+        secret: str | None = None,
     ) -> None:
         self._save = save
         self._open_input = open_input
         self._host = host
         self._callback_host = callback_host
         self._port = port
-        self._secret = secrets.token_urlsafe(32)
+        self._secret = secret or secrets.token_urlsafe(32)
         self._inboxes: dict[str, HookInbox] = {}
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         app = web.Application(client_max_size=MAX_HOOK_BYTES)
-        app.router.add_put("/{secret}/uploads/{instance_id}/{filename:.*}", self._upload)
+        app.router.add_put(r"/{secret}/uploads/{instance_id}/{filename:[\s\S]*}", self._upload)
         app.router.add_post("/{secret}/hooks/{instance_id}/{prediction_id}", self._hook)
         app.router.add_get("/{secret}/inputs/{token}/{name}", self._input)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)

@@ -1,4 +1,4 @@
-"""What must outlive the node's process: the port and the secret of its endpoint, which running containers still use."""
+"""What must outlive the node's process: ports and secret of its endpoints, which running containers still use."""
 
 import os
 import socket
@@ -13,22 +13,26 @@ from core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    port: int
+    """`ports` by the name of the runtime whose containers call there."""
+
     secret: str
+    ports: dict[str, int]
 
 
-def load_identity(settings: Settings) -> Identity:
-    """The one kept under the data folder, made on the first start."""
+def load_identity(settings: Settings, runtimes: list[str]) -> Identity:
+    """The one kept under the data folder, made on the first start and completed when a runtime is added."""
     file: Path = settings.data / "node" / f"{settings.node}.json"
-    if file.exists():
-        return Identity(**orjson.loads(file.read_bytes()))
-    made = Identity(_free_port(), new_secret())
+    kept = Identity(**orjson.loads(file.read_bytes())) if file.exists() else Identity(new_secret(), {})
+    missing = {name: _free_port() for name in runtimes if name not in kept.ports}
+    if not missing:
+        return kept
+    completed = Identity(kept.secret, {**kept.ports, **missing})
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(".tmp")
     draft.touch(mode=0o600)
-    draft.write_bytes(orjson.dumps(asdict(made)))
+    draft.write_bytes(orjson.dumps(asdict(completed)))
     os.replace(draft, file)
-    return made
+    return completed
 
 
 def _free_port() -> int:

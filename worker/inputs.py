@@ -4,9 +4,9 @@
 prediction runs the node's own endpoint serves the bytes, under a token that nobody guesses.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 from sqlalchemy import Row
 
@@ -15,19 +15,21 @@ from core.errors import NotFound
 from core.ids import new_secret
 from core.resources import Resources
 
+UrlOf = Callable[[str, str], str]
+"""(token, file name) to the URL by which the container fetches it."""
+
 
 class InputFiles:
-    """The files that this node's containers may fetch right now. `base_url` is the endpoint's, with its secret."""
+    """The files that this node's containers may fetch right now."""
 
-    def __init__(self, resources: Resources, base_url: str) -> None:
+    def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._base_url = base_url
         self._lent: dict[str, Row] = {}
 
-    async def lend(self, account_id: str, input: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    async def lend(self, account_id: str, input: dict[str, Any], url_of: UrlOf) -> tuple[dict[str, Any], list[str]]:
         """The input with our own file URLs replaced, and the tokens to take back when the prediction has ended."""
-        tokens: list[str] = []
-        return {name: await self._replace(account_id, value, tokens) for name, value in input.items()}, tokens
+        loan = _Loan(account_id, url_of)
+        return {name: await self._replace(loan, value) for name, value in input.items()}, loan.tokens
 
     def take_back(self, tokens: list[str]) -> None:
         for token in tokens:
@@ -40,18 +42,25 @@ class InputFiles:
             return None
         return row.content_type, row.size, await self._resources.files.stream(row.store_key)
 
-    async def _replace(self, account_id: str, value: Any, tokens: list[str]) -> Any:
+    async def _replace(self, loan: "_Loan", value: Any) -> Any:
         if isinstance(value, list):
-            return [await self._replace(account_id, item, tokens) for item in value]
+            return [await self._replace(loan, item) for item in value]
         file_id = files.own_upload(value) if isinstance(value, str) and value.startswith("http") else None
         if file_id is None:
             return value
         try:
             async with self._resources.database.autocommit() as tx:
-                row = await files.get_upload(tx, account_id, file_id)
+                row = await files.get_upload(tx, loan.account_id, file_id)
         except NotFound:
             return value  # somebody else's server may have such paths too; if it is ours, the download says 404
         token = new_secret()
         self._lent[token] = row
-        tokens.append(token)
-        return f"{self._base_url}/inputs/{token}/{quote(row.name)}"
+        loan.tokens.append(token)
+        return loan.url_of(token, row.name)
+
+
+@dataclass(slots=True)
+class _Loan:
+    account_id: str
+    url_of: UrlOf
+    tokens: list[str] = field(default_factory=list)

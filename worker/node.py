@@ -19,13 +19,13 @@ from core.log import get_logger
 from core.redis import node_channel
 from core.resources import Resources
 from core.settings import process_cpus
-from worker.endpoint import Endpoint
+from worker.endpoint import Endpoint, UploadRefused
 from worker.gpus import list_gpus
 from worker.identity import load_identity
 from worker.inputs import InputFiles
 from worker.outputs import OutputFiles
 from worker.runtimes.base import Container, Runtime
-from worker.supervisor import InstanceSupervisor, Surroundings
+from worker.supervisor import InstanceSupervisor, Place, Surroundings
 
 log = get_logger()
 
@@ -37,6 +37,7 @@ _INSTANCES_PER_CPU = 3
 _MIN_INSTANCES = 4
 #: After Redis failed to answer, the next try.
 _RETRY_SECONDS = 1.0
+_LOOPBACK, _EVERYWHERE = "127.0.0.1", "0.0.0.0"
 
 
 class LeaseLost(Exception):
@@ -48,7 +49,8 @@ class Node:
         self._resources = resources
         self._settings = resources.settings
         self._database = resources.database
-        self._runtimes = {runtime.artifact_kind: runtime for runtime in runtimes}
+        self._runtimes = runtimes
+        self._places: dict[str, Place] = {}
         self._boot_id = new_id()
         self._supervisors: dict[str, InstanceSupervisor] = {}
         self._tasks: dict[str, asyncio.Task] = {}
@@ -59,10 +61,15 @@ class Node:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set, then drains. Raises `LeaseLost`."""
         async with AsyncExitStack() as stack:
-            self._around = await self._open_surroundings(stack)
+            await self._open(stack)
             await self._register()
             await self._adopt()
-            log.info("node is up", node=self._row.name, boot=self._boot_id, runtimes=[*self._runtimes])
+            log.info(
+                "node is up",
+                node=self._row.name,
+                boot=self._boot_id,
+                runtimes=[runtime.name for runtime in self._runtimes],
+            )
             loops = [
                 asyncio.create_task(loop)
                 for loop in (
@@ -85,20 +92,25 @@ class Node:
 
     # --- starting ---
 
-    async def _open_surroundings(self, stack: AsyncExitStack) -> Surroundings:
-        identity = load_identity(self._settings)
-        # Every runtime's containers reach the same endpoint, each by its own name for this host.
-        host = await next(iter(self._runtimes.values())).callback_host()
-        endpoint = Endpoint(host=host, port=identity.port, secret=identity.secret)
-        inputs = InputFiles(self._resources, endpoint.url)
-        outputs = OutputFiles(self._resources, endpoint.url)
-        endpoint.connect(save=self._save_output, open_input=inputs.open)
-        await endpoint.start()
-        stack.push_async_callback(endpoint.close)
+    async def _open(self, stack: AsyncExitStack) -> None:
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)))
-        for runtime in self._runtimes.values():
+        inputs, outputs = InputFiles(self._resources), OutputFiles(self._resources)
+        self._around = Surroundings(self._resources, self._boot_id, http, inputs, outputs)
+        identity = load_identity(self._settings, [runtime.name for runtime in self._runtimes])
+        for runtime in self._runtimes:
+            callback_host = await runtime.callback_host()
+            endpoint = Endpoint(
+                save=self._save_output,
+                open_input=inputs.open,
+                host=_LOOPBACK if callback_host == _LOOPBACK else _EVERYWHERE,
+                callback_host=callback_host,
+                port=identity.ports[runtime.name],
+                secret=identity.secret,
+            )
+            await endpoint.start()
+            stack.push_async_callback(endpoint.close)
             stack.push_async_callback(runtime.close)
-        return Surroundings(self._resources, self._boot_id, http, endpoint, inputs, outputs)
+            self._places[runtime.artifact_kind] = Place(runtime, endpoint)
 
     async def _save_output(self, instance_id, prediction_id, filename, content_type, chunks) -> str:
         """An upload from a container; old ones do not say for which prediction, so only a lone one can be meant."""
@@ -107,7 +119,7 @@ class Node:
         if prediction_id is None and len(runners) == 1:
             prediction_id = next(iter(runners))
         if prediction_id not in runners:
-            raise LookupError(f"no running prediction of instance {instance_id} can own {filename!r}")
+            raise UploadRefused(f"No prediction that runs in instance {instance_id} can own {filename!r}.")
         row = runners[prediction_id].row
         return await self._around.outputs.save(row.account_id, row.id, filename, content_type, chunks)
 
@@ -120,7 +132,7 @@ class Node:
             report = NodeReport(
                 name=self._settings.node,
                 gpus=[gpu.as_dict() for gpu in gpus],
-                artifact_kinds=[*self._runtimes],
+                artifact_kinds=[*self._places],
                 max_instances=max(_MIN_INSTANCES, _INSTANCES_PER_CPU * process_cpus(), len(gpus)),
             )
             lease = self._settings.node_lease_seconds
@@ -131,14 +143,14 @@ class Node:
         until then their GPUs are not free, whatever the rows say."""
         rows = {row.id: row for row in await self._instances()}
         versions = await self._versions(rows.values())
-        for runtime in self._runtimes.values():
-            for container in await runtime.list():
+        for place in self._places.values():
+            for container in await place.runtime.list():
                 row = rows.pop(container.instance_id, None)
                 if row is None or not row.is_wanted or row.status == InstanceStatus.PENDING:
                     log.info("removing a left-over container", container=container.id, instance=container.instance_id)
-                    await runtime.stop(container, grace_seconds=0)
+                    await place.runtime.stop(container, grace_seconds=0)
                 if row is not None and row.is_wanted and row.status != InstanceStatus.PENDING:
-                    self._supervise(row, versions[row.version_id], runtime, container)
+                    self._supervise(row, versions[row.version_id], container)
         for row in rows.values():
             if row.status != InstanceStatus.PENDING:
                 await self._write_off(row)
@@ -222,14 +234,13 @@ class Node:
             if row.status != InstanceStatus.PENDING:
                 await self._write_off(row)
             elif row.is_wanted:
-                version = versions[row.version_id]
-                self._supervise(row, version, self._runtimes[version.artifact_kind])
+                self._supervise(row, versions[row.version_id])
             else:
                 async with self._database.transaction() as tx:
                     await fleet.move_instance(tx, row.id, InstanceStatus.PENDING, InstanceStatus.STOPPED)
 
-    def _supervise(self, row: Row, version: Row, runtime: Runtime, adopted: Container | None = None) -> None:
-        supervisor = InstanceSupervisor(row, version, runtime, self._around)
+    def _supervise(self, row: Row, version: Row, adopted: Container | None = None) -> None:
+        supervisor = InstanceSupervisor(row, version, self._places[version.artifact_kind], self._around)
         self._supervisors[row.id] = supervisor
         task = self._tasks[row.id] = asyncio.create_task(supervisor.run(adopted))
         task.add_done_callback(lambda task: self._supervised(row.id, task))
@@ -237,7 +248,6 @@ class Node:
     def _supervised(self, instance_id: str, task: asyncio.Task) -> None:
         self._supervisors.pop(instance_id, None)
         self._tasks.pop(instance_id, None)
-        self._around.endpoint.forget(instance_id)
         if not task.cancelled() and task.exception() is not None:
             log.error("an instance's supervisor broke", instance=instance_id, exc_info=task.exception())
 
@@ -267,7 +277,7 @@ class Node:
 
     async def _remove_everything(self) -> None:
         """No container outlives an orderly end, and the rows learn of it at once."""
-        for runtime in self._runtimes.values():
+        for runtime in self._runtimes:
             for container in await runtime.list():
                 await runtime.stop(container, grace_seconds=1)
         async with self._database.transaction() as tx:

@@ -10,7 +10,7 @@ import mimetypes
 import re
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from core import files
 from core.files import NewFile
@@ -19,16 +19,17 @@ from core.resources import Resources
 #: A single output file; the container's own upload gives up after 25 s anyway.
 MAX_FILE_BYTES = 1024 * 1024 * 1024
 _NAME_CHARACTERS = 200
+#: What a container calls a file it has uploaded. Nothing answers there: the name only has to come back to us.
+_LOCATION = "http://outputs.millrace.invalid/"
 
 _DATA_URI = re.compile(r"^data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.-]+)*?(;base64)?,", re.IGNORECASE)
 
 
 class OutputFiles:
-    """Keeps the output files of one node's predictions. `base_url` is the endpoint's, with its secret."""
+    """Keeps the output files of one node's predictions."""
 
-    def __init__(self, resources: Resources, base_url: str) -> None:
+    def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._prefix = f"{base_url}/outputs/"
 
     async def save(
         self, account_id: str, prediction_id: str, name: str, content_type: str, chunks: AsyncIterator[bytes]
@@ -38,14 +39,14 @@ class OutputFiles:
         values = await files.store(self._resources.files, new, chunks, MAX_FILE_BYTES)
         async with self._resources.database.transaction() as tx:
             row = await files.record(tx, values)
-        return f"{self._prefix}{row.id}/{row.name}"
+        return f"{_LOCATION}{row.id}/{quote(row.name)}"
 
     async def translate(self, account_id: str, prediction_id: str, output: Any, holds_files: bool) -> Any:
         """The output with every file as a reference. Data URIs are taken for files only where the schema says so."""
         if isinstance(output, str):
-            if output.startswith(self._prefix):
-                id, _, name = output.removeprefix(self._prefix).partition("/")
-                return files.reference(id, name)
+            if output.startswith(_LOCATION):
+                id, _, name = output.removeprefix(_LOCATION).partition("/")
+                return files.reference(id, unquote(name))
             if holds_files and output.startswith("data:"):
                 return await self._from_data_uri(account_id, prediction_id, output)
             return output

@@ -24,7 +24,7 @@ from core.resources import Resources
 from core.schema import OutputKind
 from worker.cog import CogContainer
 from worker.events import Done, Log, Metric, Output
-from worker.inputs import InputFiles
+from worker.inputs import InputFiles, UrlOf
 from worker.outputs import OutputFiles
 from worker.progress import Progress
 
@@ -51,6 +51,7 @@ class Seat:
     output_kind: OutputKind
     container: CogContainer
     inputs: InputFiles
+    input_url: UrlOf
     outputs: OutputFiles
     kill: Callable[[str], Awaitable[None]]
     """Ends the container at once because this prediction, given by id, ignores its cancel."""
@@ -82,7 +83,7 @@ class Runner:
         if row.attempt > 1:
             await streams.reset(self._resources.redis, row.id)
         timer = asyncio.get_running_loop().call_later(self._seconds_allowed(), self._time_out)
-        input, lent = await self._seat.inputs.lend(row.account_id, row.input)
+        input, lent = await self._seat.inputs.lend(row.account_id, row.input, self._seat.input_url)
         began = monotonic()
         try:
             done, metrics = await self._listen(input, progress)

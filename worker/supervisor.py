@@ -50,20 +50,28 @@ class Surroundings:
     resources: Resources
     boot_id: str
     http: aiohttp.ClientSession
-    endpoint: Endpoint
     inputs: InputFiles
     outputs: OutputFiles
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A runtime of this node, and the endpoint that its containers call."""
+
+    runtime: Runtime
+    endpoint: Endpoint
+
+
 class InstanceSupervisor:
-    def __init__(self, row: Row, version: Row, runtime: Runtime, around: Surroundings) -> None:
+    def __init__(self, row: Row, version: Row, place: Place, around: Surroundings) -> None:
         self.id: str = row.id
         self.target: str = row.target
         self.gpu_uuids: tuple[str, ...] = tuple(row.gpu_uuids)
         self.runners: dict[str, Runner] = {}
         self._row = row
         self._version = version
-        self._runtime = runtime
+        self._runtime = place.runtime
+        self._endpoint = place.endpoint
         self._around = around
         self._database = around.resources.database
         self._redis = around.resources.redis
@@ -105,6 +113,8 @@ class InstanceSupervisor:
         else:
             await self._remove_container()
             await self._move(status, InstanceStatus.STOPPED)
+        finally:
+            self._endpoint.forget(self.id)
 
     # --- boot ---
 
@@ -150,13 +160,13 @@ class InstanceSupervisor:
     def _upload_url(self) -> str | None:
         if wants_files_inline(self._version.cog_version, output_schema(self._version.openapi_schema)):
             return None
-        return self._around.endpoint.upload_url(self.id)
+        return self._endpoint.upload_url(self.id)
 
     def _client(self, container: Container) -> CogContainer:
         return CogContainer(
             container.base_url,
             session=self._around.http,
-            hooks=self._around.endpoint.inbox(self.id),
+            hooks=self._endpoint.inbox(self.id),
             slots=self._row.slots,
             output_schema=output_schema(self._version.openapi_schema),
         )
@@ -176,6 +186,7 @@ class InstanceSupervisor:
             output_kind=output_kind(self._version.openapi_schema),
             container=self._cog,
             inputs=self._around.inputs,
+            input_url=self._endpoint.input_url,
             outputs=self._around.outputs,
             kill=self._kill,
         )
