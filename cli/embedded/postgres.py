@@ -53,16 +53,25 @@ class Postgres:
         return self.folder.exists()
 
     @property
+    def privileges(self) -> tuple[str, ...]:
+        """As whom the commands run: options of setpriv(1)."""
+        if self.user is None:
+            return ()
+        # The capability lets it enter folders like /root without opening them to anybody else.
+        capabilities = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
+        return (f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups", *capabilities)
+
+    @property
     def init_command(self) -> tuple[str, ...]:
         # The builtin locale needs nothing from the machine, whose LANG may name a locale it does not have.
         locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
         # Who may enter the sockets' folder may enter: the folder is the lock.
-        return self._as_user("initdb", "-D", str(self._unfinished), "-U", _SUPERUSER, "--auth=trust", *locale)
+        return (str(self.binaries / "initdb"), "-D", str(self._unfinished), "-U", _SUPERUSER, "--auth=trust", *locale)
 
     @property
     def command(self) -> tuple[str, ...]:
         options = [word for name, value in {**_SETTINGS, **self.settings}.items() for word in ("-c", f"{name}={value}")]
-        return self._as_user("postgres", "-D", str(self.folder), "-k", str(self.sockets), *options)
+        return (str(self.binaries / "postgres"), "-D", str(self.folder), "-k", str(self.sockets), *options)
 
     @property
     def ready_command(self) -> tuple[str, ...]:
@@ -90,31 +99,35 @@ class Postgres:
                 "move it away, or set MILLRACE_DATABASE_URL to a server that can read it."
             )
         self._give(self.sockets)
-        if self.leftover() is None:
-            # After a reboot the pid in it may be that of any process, and PostgreSQL would take it for a server.
-            (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        pid = self._pid()
+        if pid is not None and psutil.pid_exists(pid) and not any(map(self._works_here, psutil.process_iter())):
+            # After a reboot the pid is some other process's, for which PostgreSQL would wait. Where it is nobody's the
+            # file stays: by it PostgreSQL tells whether a session of the server that was killed still lives.
+            (self.folder / "postmaster.pid").unlink()
 
     def _give(self, folder: Path) -> None:
         if self.user is not None:
             os.chown(folder, self.user.pw_uid, self.user.pw_gid)
 
     def leftover(self) -> psutil.Process | None:
-        """The server that already runs on this folder, if one does: its working directory tells."""
-        try:
-            pid = int((self.folder / "postmaster.pid").read_text().split("\n")[0])
-            process = psutil.Process(pid)
-            return process if Path(process.cwd()) == self.folder.resolve() else None
-        except (FileNotFoundError, ValueError, psutil.Error):
+        """The server that runs on this folder, if one does."""
+        pid = self._pid()
+        if pid is None or not psutil.pid_exists(pid):
             return None
+        process = psutil.Process(pid)
+        return process if self._works_here(process) else None
 
-    def _as_user(self, program: str, *arguments: str) -> tuple[str, ...]:
-        command = (str(self.binaries / program), *arguments)
-        if self.user is None:
-            return command
-        # The capability lets it enter folders like /root without opening them to anybody else.
-        capabilities = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
-        identity = (f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups")
-        return ("setpriv", *identity, *capabilities, *command)
+    def _pid(self) -> int | None:
+        path = self.folder / "postmaster.pid"
+        first = path.read_text().split("\n")[0] if path.exists() else ""
+        return int(first) if first.isdigit() else None
+
+    def _works_here(self, process: psutil.Process) -> bool:
+        """PostgreSQL's processes have its folder as their working directory, and no others do."""
+        try:
+            return Path(process.cwd()) == self.folder
+        except psutil.Error:
+            return False
 
 
 def embedded_postgres(folder: Path, sockets: Path, settings: Mapping[str, str] | None = None) -> Postgres:

@@ -36,11 +36,12 @@ def running_servers(data: Path) -> Iterator[Servers]:
     redis = embedded_redis(sockets)
     postgres.before_init()
     with (data / "initdb.log").open("wb") as log:
-        subprocess.run([*postgres.init_command, "--no-sync"], check=True, stdout=log, stderr=log)
+        command = ["setpriv", "--pdeathsig", "KILL", *postgres.privileges, *postgres.init_command, "--no-sync"]
+        subprocess.run(command, check=True, stdout=log, stderr=log)
     postgres.after_init()
     postgres.before_start()
     with ExitStack() as stack:
-        stack.enter_context(_running(postgres.command, data / "postgres.log"))
+        stack.enter_context(_running([*postgres.privileges, *postgres.command], data / "postgres.log"))
         stack.enter_context(_running(redis.command, data / "redis.log"))
         _wait(lambda: subprocess.run(postgres.ready_command, check=False).returncode == 0, "PostgreSQL")
         _wait(lambda: _accepts(redis.socket), "Redis")

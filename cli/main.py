@@ -1,0 +1,88 @@
+"""The command `millrace`. What fails says so in one sentence on stderr."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version as installed_version
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from cli import checks
+from cli.errors import Refusal
+from cli.installation import installation
+from cli.up import up as run_up
+from core import health as signs
+from core.settings import get_settings
+
+commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+token = typer.Typer(no_args_is_help=True, help="Tokens that clients show to the api.")
+commands.add_typer(token, name="token")
+
+
+@commands.callback()
+def millrace() -> None:
+    """A self-hosted Replicate: run Cog models on your own GPUs, behind the Replicate API."""
+
+
+@commands.command()
+def up() -> None:
+    """Start everything on this machine; Ctrl-C stops it."""
+    asyncio.run(run_up(get_settings(), Console(highlight=False)))
+
+
+@commands.command()
+def setup() -> None:
+    """Bring the database up to date and publish the models that come along; safe to repeat."""
+    _replace_with("cli.setup")
+
+
+@commands.command()
+def health(process: Annotated[str, typer.Argument(help="api, scheduler, node, webhooks or jobs.")]) -> None:
+    """Tell whether a process gives signs of life, for health checks."""
+    age = signs.age_seconds(get_settings(), process)
+    if not signs.is_alive(get_settings(), process):
+        seen = "has not been seen" if age is None else f"was last seen {age:.0f} s ago"
+        raise Refusal(f"{process} {seen}; look at its log.")
+    typer.echo(f"{process} is alive.")
+
+
+@token.command()
+def create(
+    account: Annotated[str, typer.Option(help="The account that the token speaks for.")] = "admin",
+    name: Annotated[str, typer.Option(help="What the token is for, to tell it from others.")] = "",
+) -> None:
+    """Make a token and print it; it is shown this once."""
+    _replace_with("cli.tokens", account, name)
+
+
+@commands.command()
+def version() -> None:
+    """Print the version of Millrace."""
+    typer.echo(installed_version("millrace"))
+
+
+def _replace_with(module: str, *arguments: str) -> None:
+    """Becomes a program that needs the database, which is not imported here: that takes a second, at each `health`."""
+    settings = get_settings()
+    checks.writable(settings.data)
+    environment = installation(settings).environment
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], dict(environment))
+
+
+def app(arguments: Sequence[str] | None = None) -> None:
+    """The entry point."""
+    try:
+        commands(arguments)
+    except Refusal as error:
+        _fail(str(error))
+    except ValidationError as error:
+        _fail(" ".join(f"MILLRACE_{item['loc'][0]}".upper() + f": {item['msg']}." for item in error.errors()))
+
+
+def _fail(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
+    sys.exit(1)
