@@ -90,7 +90,7 @@ class CogContainer:
             if health.accepts_predictions and health.status != "unhealthy":
                 return health
             if health.recycle:
-                raise SetupFailed(_setup_reason(health), health.setup_logs)
+                raise SetupFailed(outcome.explain_setup(health.setup_logs), health.setup_logs)
             if reason := await exited():
                 raise SetupFailed(f"The container ended before it was ready: {reason}", health.setup_logs)
             if time.monotonic() > deadline:
@@ -100,7 +100,7 @@ class CogContainer:
             pause = min(pause * 1.1, slowest)
 
     def predict(self, prediction_id: str, input: Mapping[str, Any]) -> AsyncIterator[Event]:
-        """`Started` when the container takes it, `Done` last. A `Done` alone means that it never began.
+        """`Started` when the container takes it, `Done` last. A `Done` alone: it never began, as far as we know.
 
         Raises for nothing the container does. Closing the iterator early cancels the prediction.
         """
@@ -127,7 +127,7 @@ class CogContainer:
                 yield await self._refused(refusal)
                 return
         except Broken as reason:
-            yield outcome.gone(reason)
+            yield outcome.unreachable(reason)
             return
         else:
             try:
@@ -152,23 +152,24 @@ class CogContainer:
 
     async def _follow(self, prediction_id: str, given: dict[str, Any]) -> AsyncIterator[Event]:
         """Older Cog: it posts what it has so far, and may forget to."""
+        ended = False
         with self._hooks.open(prediction_id) as hook:
             try:
                 exchange = await self._put(prediction_id, {"input": given, "webhook": hook.url}, RESPOND_ASYNC)
-            except Refused as refusal:
-                yield await self._refused(refusal)
-                return
-            except Broken as reason:
-                yield outcome.gone(reason)
-                return
-            exchange.close()
-            ended = False
-            try:
+                exchange.close()
                 yield Started()
-                async for event in self._watch(hook):
-                    ended = type(event) is Done
-                    yield event
+                async with aclosing(self._watch(hook)) as events:
+                    async for event in events:
+                        ended = type(event) is Done
+                        yield event
+            except Refused as refusal:
+                ended = True
+                yield await self._refused(refusal)
+            except Broken as reason:
+                ended = True
+                yield outcome.unreachable(reason)
             finally:
+                # Whoever leaves early, or is cancelled while the container makes up its mind, leaves no work behind.
                 if not ended:
                     await self.cancel(prediction_id)
 
@@ -220,14 +221,6 @@ class CogContainer:
         except (aiohttp.ClientError, TimeoutError):
             # Whoever asked goes on to its deadline and then kills the container.
             return False
-
-
-def _setup_reason(health: Health) -> str:
-    """The last line that setup wrote is, of a traceback, the exception."""
-    lines = health.setup_logs.strip().splitlines()
-    if health.status == "defunct" or not lines:
-        return "The model's process died during setup (out of memory?)."
-    return f"The model's setup failed: {lines[-1][: outcome.MAX_ERROR_CHARACTERS]}"
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -14,9 +14,10 @@ import orjson
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 MAX_STREAM_BYTES = 4 * MAX_EVENT_BYTES
 MAX_REFUSAL_BYTES = 64 * 1024
-# On the same machine or its bridge: a container that takes longer to answer does not run.
+# On the same machine or its bridge: a container that takes longer to connect does not run.
 CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 10.0
+# It answers once it has read and validated the input, which may carry 100 MB of data URIs.
+ANSWER_SECONDS = 30.0
 # Cog sends a comment every 15 s, whatever the model does; four missing mean that nobody is there.
 SILENCE_SECONDS = 60.0
 

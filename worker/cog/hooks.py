@@ -14,7 +14,7 @@ from worker.cog.outcome import DIED, LOST, STATUSES, OutputType, done, gone, mod
 from worker.events import Done, Event, Log, Metric, Output
 
 # Dead, unreachable or idle for this long without posting a result, it will never post one.
-LOST_SECONDS = 4.0
+LOST_SECONDS = 3.0
 
 
 class Hook:
@@ -58,7 +58,8 @@ class HookInbox:
         try:
             yield hook
         finally:
-            del self._open[prediction_id]
+            if self._open.get(prediction_id) is hook:
+                del self._open[prediction_id]
 
     def deliver(self, prediction_id: str, body: Any) -> None:
         if hook := self._open.get(prediction_id):
@@ -109,7 +110,7 @@ class Silence:
     def judge(self, health: Health) -> Done | None:
         """The end, once the same bad news has lasted. With several slots, READY says nothing about one of them."""
         if health.recycle:
-            end = Done("failed", error=DIED.format(how=""), container_lost=True)
+            end = Done("failed", error=DIED, container_lost=True)
         elif health.status == "unknown":
             end = gone(health.error)
         elif health.status == "ready" and self._slots == 1:

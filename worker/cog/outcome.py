@@ -15,16 +15,26 @@ MAX_METRICS_BYTES = 64 * 1024
 RESERVED_METRIC = re.compile(r"predict_time$|cog\.")
 
 STATUSES = ("succeeded", "failed", "canceled")
-NEWER_COG_PREFIX = re.compile(r"^(Prediction failed: )+")
+# What Cog writes around what the model raised.
+PREDICT_PREFIX = re.compile(
+    r"^((Async )?[Pp]rediction failed: |(Async )?[Tt]raining failed: |Generator iteration error: )+"
+)
+SETUP_PREFIX = re.compile(r"^.*([Ss]etup failed|errored during setup): ")
 CLASSIC_DEATH = re.compile(r"failed for an unknown reason\. It might have run out of memory\? \(exitcode (\S+)\)")
 # Newer Cog prefixes what the model raised, so these can only be its own words for a worker that is gone.
-NEWER_DEATHS = ("Worker crashed", "Slot socket error", "Slot dropped unexpectedly", "Failed to send request")
-
-DIED = (
-    "The model's process died while it ran this prediction{how} (out of memory?). Try a smaller input or more memory."
+NEWER_DEATHS = (
+    "worker crashed",
+    "Worker crashed",
+    "Slot socket error",
+    "Slot dropped unexpectedly",
+    "Failed to send request",
 )
+
+DIED = "The model's process died while it ran this prediction (out of memory?). Try a smaller input or more memory."
+EXITED = "The model's process ended with exit code {code} while it ran this prediction. Its logs may say why."
 DEAD = "The model's process in this container is dead, and the container was stopped. Run the prediction again."
 GONE = "The container went away while it ran this prediction: {reason}. Its logs may say why."
+UNREACHABLE = "The container did not take this prediction: {reason}. Run the prediction again."
 LOST = "The container finished this prediction, but its result never arrived. Run the prediction again."
 GARBLED = "The container's answer was not what Cog's protocol says, and it was stopped. Run the prediction again."
 TOO_LARGE = "The model's output and logs are too large: {reason}. Return files instead."
@@ -91,16 +101,29 @@ def gone(reason: object) -> Done:
     return Done("failed", error=GONE.format(reason=reason), container_lost=True)
 
 
+def unreachable(reason: object) -> Done:
+    return Done("failed", error=UNREACHABLE.format(reason=reason), container_lost=True)
+
+
 def explain(error: Any) -> tuple[str | None, bool]:
     """The model's own message, or a sentence about its death; and whether it died."""
     if not error:
         return None, False
     text = error if isinstance(error, str) else orjson.dumps(error).decode()
-    if exit_code := CLASSIC_DEATH.search(text):
-        return DIED.format(how=f" with exit code {exit_code[1]}"), True
+    if classic := CLASSIC_DEATH.search(text):
+        # Negative is a signal, nearly always the kernel's own for want of memory.
+        return (DIED if classic[1].startswith("-") else EXITED.format(code=classic[1])), True
     if text.startswith(NEWER_DEATHS):
-        return DIED.format(how=""), True
-    return NEWER_COG_PREFIX.sub("", text)[:MAX_ERROR_CHARACTERS], False
+        return DIED, True
+    return PREDICT_PREFIX.sub("", text)[:MAX_ERROR_CHARACTERS], False
+
+
+def explain_setup(logs: str) -> str:
+    """Why setup failed: its last line, which of a traceback is the exception."""
+    text, died = explain(next(reversed(logs.strip().splitlines()), None))
+    if died or text is None:
+        return "The model's process died during setup (out of memory?)."
+    return f"The model's setup failed: {SETUP_PREFIX.sub('', text)}"
 
 
 def model_metrics(metrics: Any) -> dict[str, Any]:
