@@ -12,7 +12,11 @@ from core.resources import Resources, open_resources
 from core.settings import Settings
 from tests.support.servers import Servers, empty, running_servers
 
-pytest_plugins = ["tests.support.requirements", "tests.support.docker_fixtures"]
+pytest_plugins = [
+    "tests.support.requirements",
+    "tests.support.docker_fixtures",
+    "tests.support.platform_fixtures",
+]
 
 
 @pytest.fixture(scope="session")

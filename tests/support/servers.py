@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 import migrations
-from cli.embedded.postgres import embedded_postgres
+from cli.embedded.postgres import Postgres, embedded_postgres
 from cli.embedded.redis import embedded_redis
 from cli.embedded.sockets import socket_folder
 from core.resources import Resources
@@ -34,11 +34,7 @@ def running_servers(data: Path) -> Iterator[Servers]:
     sockets = socket_folder(data)
     postgres = embedded_postgres(data / "postgres", sockets, NOT_DURABLE)
     redis = embedded_redis(sockets)
-    postgres.before_init()
-    with (data / "initdb.log").open("wb") as log:
-        command = ["setpriv", "--pdeathsig", "KILL", *postgres.privileges, *postgres.init_command, "--no-sync"]
-        subprocess.run(command, check=True, stdout=log, stderr=log)
-    postgres.after_init()
+    initialize(postgres, data / "initdb.log")
     postgres.before_start()
     with ExitStack() as stack:
         stack.enter_context(_running([*postgres.privileges, *postgres.command], data / "postgres.log"))
@@ -47,6 +43,15 @@ def running_servers(data: Path) -> Iterator[Servers]:
         _wait(lambda: _accepts(redis.socket), "Redis")
         migrations.upgrade(postgres.url)
         yield Servers(postgres.url, redis.url)
+
+
+def initialize(postgres: Postgres, log: Path) -> None:
+    """Makes its folder, which must not be there yet."""
+    postgres.before_init()
+    command = ["setpriv", "--pdeathsig", "KILL", *postgres.privileges, *postgres.init_command, "--no-sync"]
+    with log.open("wb") as output:
+        subprocess.run(command, check=True, stdout=output, stderr=output)
+    postgres.after_init()
 
 
 @contextmanager
