@@ -9,7 +9,7 @@ import pytest
 
 from core.ids import new_id
 from tests.support.cog_servers import STREAMING, CogServers, cog_server
-from worker.cog import CogContainer, HookInbox
+from worker.cog import CogContainer, HookInbox, exchange
 from worker.events import Done, Event, Log, Output, Started
 
 LIMIT_SECONDS = 30
@@ -94,13 +94,14 @@ Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def impostor(cog_servers: CogServers, answer: bytes) -> AsyncIterator[CogContainer]:
+async def impostor(cog_servers: CogServers, answer: bytes, *, closes: bool = True) -> AsyncIterator[CogContainer]:
     """A container that says it is ready, and answers every prediction with these bytes."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await reader.readuntil(b"\r\n")
-        writer.write(_response(READY) if request.startswith(b"GET /health-check") else answer)
-        writer.close()
+        asked_for_health = (await reader.readuntil(b"\r\n")).startswith(b"GET /health-check")
+        writer.write(_response(READY) if asked_for_health else answer)
+        if asked_for_health or closes:
+            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
@@ -140,6 +141,15 @@ async def test_a_container_that_breaks_the_protocol_is_lost(cog_servers: CogServ
 
     assert (end.status, end.container_lost) == ("failed", True)
     assert words in end.error
+
+
+async def test_a_container_that_falls_silent_is_lost(cog_servers: CogServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "SILENCE_SECONDS", 0.2)
+    async with impostor(cog_servers, _events("event: start\ndata: {}"), closes=False) as container:
+        end = (await run(container))[-1]
+
+    assert end.container_lost
+    assert "it was silent for 0.2 s" in end.error
 
 
 async def test_a_container_that_says_busy_for_ever_is_lost(cog_servers: CogServers) -> None:

@@ -16,9 +16,8 @@ MAX_STREAM_BYTES = 4 * MAX_EVENT_BYTES
 MAX_REFUSAL_BYTES = 64 * 1024
 # On the same machine or its bridge: a container that takes longer to connect does not run.
 CONNECT_SECONDS = 5.0
-# It answers once it has read and validated the input, which may carry 100 MB of data URIs.
-ANSWER_SECONDS = 30.0
-# Cog sends a comment every 15 s, whatever the model does; four missing mean that nobody is there.
+# On a stream Cog sends a comment every 15 s, whatever the model does; four missing mean that nobody is there.
+# Until then it may be reading and validating an input with 100 MB of data URIs.
 SILENCE_SECONDS = 60.0
 
 STREAM = "Accept: text/event-stream"
@@ -53,6 +52,10 @@ class Exchange:
         self._reader = reader
         self._writer = writer
         self._received = 0
+        self._silent = False
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._timer = self._loop.call_later(SILENCE_SECONDS, self._check_silence)
 
     @classmethod
     async def open(cls, host: str, port: int, prediction_id: str, body: bytes, header: str) -> "Exchange":
@@ -75,7 +78,7 @@ class Exchange:
     async def next(self) -> tuple[bytes, Any]:
         """The next event's name and payload. Raises Broken or TooLarge."""
         while True:
-            block = await self._until(b"\n\n", SILENCE_SECONDS)
+            block = await self._until(b"\n\n")
             self._received += len(block)
             if self._received > MAX_STREAM_BYTES:
                 raise TooLarge(f"over {MAX_STREAM_BYTES >> 20} MiB in all")
@@ -93,33 +96,44 @@ class Exchange:
                     raise Broken("it sent what is not JSON") from error
 
     def close(self) -> None:
+        self._timer.cancel()
         self._writer.transport.abort()
 
     async def _accepted(self) -> None:
-        head = await self._until(b"\r\n\r\n", ANSWER_SECONDS)
+        head = await self._until(b"\r\n\r\n")
         protocol, _, status = head[:12].partition(b" ")
         if not protocol.startswith(b"HTTP/") or not status.isdigit():
             raise Broken("it does not speak HTTP")
         if not status.startswith(b"2"):
             raise Refused(int(status), await self._rest())
 
-    async def _until(self, separator: bytes, seconds: float) -> bytes:
+    async def _until(self, separator: bytes) -> bytes:
         try:
-            async with asyncio.timeout(seconds):
-                return await self._reader.readuntil(separator)
+            block = await self._reader.readuntil(separator)
         except asyncio.LimitOverrunError as error:
             raise TooLarge(f"over {MAX_EVENT_BYTES >> 20} MiB at once") from error
-        except TimeoutError as error:
-            raise Broken(f"nothing came from it for {seconds:.0f} s") from error
         except (asyncio.IncompleteReadError, OSError) as error:
-            raise Broken("it closed the connection") from error
+            raise self._broken() from error
+        self._heard_at = self._loop.time()
+        return block
 
     async def _rest(self) -> bytes:
         body = b""
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                while len(body) < MAX_REFUSAL_BYTES and (chunk := await self._reader.read(MAX_REFUSAL_BYTES)):
-                    body += chunk
+            while len(body) < MAX_REFUSAL_BYTES and (chunk := await self._reader.read(MAX_REFUSAL_BYTES)):
+                body += chunk
         except OSError as error:
-            raise Broken("it closed the connection") from error
+            raise self._broken() from error
         return body
+
+    def _broken(self) -> Broken:
+        return Broken(f"it was silent for {SILENCE_SECONDS:g} s" if self._silent else "it closed the connection")
+
+    def _check_silence(self) -> None:
+        """One timer for the whole exchange: a timeout around each read costs 20 us per event."""
+        left = self._heard_at + SILENCE_SECONDS - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check_silence)
+        else:
+            self._silent = True
+            self._writer.transport.abort()
