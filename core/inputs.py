@@ -1,133 +1,159 @@
 """A Version's input schema, compiled once: drop what it does not know, coerce, validate, name every failing field.
 
-Knows Cog's OpenAPI 3.0 dialect (`nullable`, `allOf` enums, `format: uri` files); knows nothing of HTTP or rows.
+Knows Cog's OpenAPI 3.0 dialect (`nullable`, `allOf` enums, `format: uri` files); knows nothing of HTTP or rows. The
+schema comes out of somebody's image, so nothing it refers to is fetched, and no value of an input is ever quoted.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jsonschema_rs
 
-from core.errors import InvalidField, InvalidInput
+from core.errors import Invalid, InvalidField, InvalidInput
+from core.input_problems import problems_of
 
 #: What a file input may be. Cog passes any other string straight to the model as a path on the container's disk.
 _FILE_SCHEMES = ("https://", "http://", "data:")
 
-#: JSON Schema's keyword: the type by which Replicate reports it.
-_ERROR_TYPES = {
-    "required": "required",
-    "enum": "enum",
-    "type": "invalid_type",
-    "minimum": "number_gte",
-    "maximum": "number_lte",
-    "minLength": "string_gte",
-    "maxLength": "string_lte",
-    "minItems": "array_min_items",
-    "maxItems": "array_max_items",
-    "additionalProperties": "additional_property_not_allowed",
-}
+# Digits of the largest number that JSON, as we write it, can carry; a longer string is no number anyone meant.
+_NUMBER_CHARACTERS = 64
+_SMALLEST_INTEGER, _LARGEST_INTEGER = -(2**63), 2**64 - 1
+
+# Stands for a value in the words of the validator, which would quote it otherwise: it may be a secret.
+_MASK = "The value"
 
 
 class InputSchema:
-    """Compiled from the OpenAPI document of a Cog container. Without a document, everything is accepted as it is."""
+    """Compiled from the OpenAPI document of a Cog container; raises `Invalid` where that cannot be.
+
+    Without a document, everything is accepted as it is.
+    """
 
     def __init__(self, openapi_schema: Mapping[str, Any] | None) -> None:
-        self._document = openapi_schema or {}
-        schemas = self._document.get("components", {}).get("schemas", {})
-        self._input = schemas.get("Input")
-        self._properties: dict[str, Any] = (self._input or {}).get("properties", {})
-        self._validator = self._input and jsonschema_rs.validator_for(
-            {"components": _with_null(self._document["components"]), "$ref": "#/components/schemas/Input"}
-        )
+        self._components: Mapping[str, Any] = (openapi_schema or {}).get("components", {})
+        self._input = self._components.get("schemas", {}).get("Input")
+        self._properties: Mapping[str, Any] = (self._input or {}).get("properties", {})
+        self._validator = None if self._input is None else _compile(self._components)
 
     def prepare(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The input as the container gets it. Raises `InvalidInput` naming every field that fails."""
         if self._validator is None:
-            return dict(given)
-        cleaned = {
-            name: self._coerce(self._properties[name], value)
-            for name, value in given.items()
-            if name in self._properties and not (value is None and self._is_optional(name))
-        }
-        problems = [_problem(error) for error in self._validator.iter_errors(cleaned)]
-        problems += self._unreachable_files(cleaned)
+            cleaned, problems = dict(given), []
+        else:
+            cleaned = {
+                name: self._coerce(self._properties[name], value)
+                for name, value in given.items()
+                if name in self._properties and not (value is None and self._may_be_missing(name))
+            }
+            problems = problems_of(self._validator.iter_errors(cleaned))
+        for name, value in cleaned.items():
+            problems += self._unreachable_files(self._properties.get(name, {}), value, f"input.{name}")
+            if any("\x00" in text for text in _strings({name: value})):
+                # Postgres keeps no such character, and no model needs it.
+                problems.append(InvalidField("format", f"input.{name}", "Must not contain the character U+0000"))
         if problems:
             raise InvalidInput(problems)
         return cleaned
 
-    def file_fields(self) -> set[str]:
-        """Names of inputs that hold a file, or a list of files."""
-        return {name for name, schema in self._properties.items() if self._is_file(schema)}
-
-    def _is_optional(self, name: str) -> bool:
+    def _may_be_missing(self, name: str) -> bool:
         # Rust Cog rejects an explicit null even where it is the default, so such a null never reaches it.
-        return self._properties[name].get("nullable", False) or name not in self._input.get("required", [])
+        return name not in self._input.get("required", [])
 
     def _resolve(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         for candidate in schema.get("allOf", [schema]):
             if "$ref" in candidate:
-                return self._document["components"]["schemas"][candidate["$ref"].rsplit("/", 1)[-1]]
+                return self._components["schemas"].get(candidate["$ref"].rsplit("/", 1)[-1], {})
         return schema
 
     def _coerce(self, schema: Mapping[str, Any], value: Any) -> Any:
         """Numeric strings and whole floats become numbers, as classic Cog had it."""
-        kind = self._resolve(schema).get("type")
-        if kind == "integer" and isinstance(value, float) and value.is_integer():
-            return int(value)
-        if kind in ("integer", "number") and isinstance(value, str) and len(value) < 64:
-            try:
-                return int(value) if kind == "integer" else float(value)
-            except ValueError:
-                return value
+        schema = self._resolve(schema)
+        match schema.get("type"):
+            case "integer" if isinstance(value, str | float):
+                return _integer(value)
+            case "number" if isinstance(value, str):
+                return _number(value)
+            case "array" if isinstance(value, list):
+                return [self._coerce(schema.get("items", {}), item) for item in value]
         return value
 
-    def _is_file(self, schema: Mapping[str, Any]) -> bool:
+    def _unreachable_files(self, schema: Mapping[str, Any], value: Any, field: str) -> Iterator[InvalidField]:
+        """Every place that holds a file, however deep, and no URL."""
         schema = self._resolve(schema)
-        if schema.get("type") == "array":
-            return self._is_file(schema.get("items", {}))
-        return schema.get("format") == "uri" or any(self._is_file(option) for option in schema.get("anyOf", []))
+        if isinstance(value, str) and self._is_file(schema) and not value.startswith(_FILE_SCHEMES):
+            yield InvalidField("format", field, "Must be an http(s) URL or a data: URI")
+        for option in schema.get("anyOf", []):
+            if not isinstance(value, str):
+                yield from self._unreachable_files(option, value, field)
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from self._unreachable_files(schema.get("items", {}), item, f"{field}.{index}")
+        if isinstance(value, dict):
+            others = schema.get("additionalProperties")
+            known = dict.fromkeys(value, others) if isinstance(others, Mapping) else {}
+            for name, part in {**known, **schema.get("properties", {})}.items():
+                yield from self._unreachable_files(part, value.get(name), f"{field}.{name}")
 
-    def _unreachable_files(self, cleaned: Mapping[str, Any]) -> list[InvalidField]:
-        problems = []
-        for name in self.file_fields() & cleaned.keys():
-            values = cleaned[name] if isinstance(cleaned[name], list) else [cleaned[name]]
-            if any(isinstance(value, str) and not value.startswith(_FILE_SCHEMES) for value in values):
-                problems.append(InvalidField("format", f"input.{name}", "Must be an http(s) URL or a data: URI"))
-        return problems
+    def _is_file(self, schema: Mapping[str, Any]) -> bool:
+        """Whether a string can only mean a file here: of a union, no other member takes a string."""
+        schema = self._resolve(schema)
+        options = [self._resolve(option) for option in schema.get("anyOf", [])]
+        texts = [option for option in options if option.get("type") == "string"]
+        return schema.get("format") == "uri" or (bool(texts) and all(map(self._is_file, texts)))
 
 
-def _with_null(schema: Any) -> Any:
-    """OpenAPI's `nullable` in JSON Schema's words."""
+def _compile(components: Mapping[str, Any]) -> jsonschema_rs.Validator:
+    document = {"components": _in_json_schema(components), "$ref": "#/components/schemas/Input"}
+    try:
+        return jsonschema_rs.validator_for(document, mask=_MASK, offline=True)
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        raise Invalid(f"The input schema of this version cannot be used: {reason}") from error
+
+
+def _in_json_schema(schema: Any) -> Any:
+    """OpenAPI's `nullable` in JSON Schema's words. An input may itself be called `nullable`."""
     if isinstance(schema, list):
-        return [_with_null(item) for item in schema]
+        return [_in_json_schema(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    translated = {key: _with_null(value) for key, value in schema.items()}
-    if translated.pop("nullable", False) is True:
-        return {"anyOf": [translated, {"type": "null"}]}
-    return translated
+    if schema.get("nullable") is True:
+        rest = {key: value for key, value in schema.items() if key != "nullable"}
+        return {"anyOf": [_in_json_schema(rest), {"type": "null"}]}
+    return {key: _in_json_schema(value) for key, value in schema.items()}
 
 
-def _problem(error: jsonschema_rs.ValidationError) -> InvalidField:
-    keyword = error.kind.name
-    path = ".".join(str(part) for part in error.instance_path)
-    field = f"input.{path}" if path else "input"
-    return InvalidField(_ERROR_TYPES.get(keyword, keyword), field, _describe(keyword, error, field))
+def _integer(value: str | float) -> Any:
+    if isinstance(value, str) and len(value) > _NUMBER_CHARACTERS:
+        return value
+    try:
+        whole = int(value)
+    except (ValueError, OverflowError):
+        return value
+    if isinstance(value, float) and whole != value:
+        return value
+    return whole if _SMALLEST_INTEGER <= whole <= _LARGEST_INTEGER else value
 
 
-def _describe(keyword: str, error: jsonschema_rs.ValidationError, field: str) -> str:
-    match keyword:
-        case "required":
-            return f"{error.kind.as_dict()['property']} is required"
-        case "minimum":
-            return f"Must be greater than or equal to {error.kind.limit:g}"
-        case "maximum":
-            return f"Must be less than or equal to {error.kind.limit:g}"
-        case "enum":
-            return f"{field} must be one of the following: {', '.join(map(_quoted, error.kind.options))}"
-        case _:
-            return error.message[:500]
+def _number(value: str) -> Any:
+    if len(value) > _NUMBER_CHARACTERS:
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    # JSON has no words for infinity and NaN.
+    return number if math.isfinite(number) else value
 
 
-def _quoted(option: Any) -> str:
-    return f'"{option}"' if isinstance(option, str) else str(option)
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
