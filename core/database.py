@@ -71,11 +71,18 @@ class Transaction:
         """Calls `hook(redis, *arguments)` once the transaction is committed, and never if it is not."""
         self._hooks.append((hook, arguments))
 
+    async def ring(self, redis: Redis) -> None:
+        for hook, arguments in self._hooks:
+            try:
+                await hook(redis, *arguments)
+            except (RedisError, OSError) as error:
+                log.warning("doorbell lost", hook=hook.__qualname__, error=str(error))
+
 
 class Database:
     def __init__(self, engine: AsyncEngine, redis: Redis) -> None:
         self.engine = engine
-        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommitting = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._redis = redis
 
     @asynccontextmanager
@@ -85,19 +92,18 @@ class Database:
             transaction = Transaction(connection)
             yield transaction
             await connection.commit()
-        for hook, arguments in transaction._hooks:
-            try:
-                await hook(self._redis, *arguments)
-            except (RedisError, OSError) as error:
-                log.warning("doorbell lost", hook=hook.__qualname__, error=str(error))
+        await transaction.ring(self._redis)
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[Transaction]:
-        """For single statements: each is its own transaction, without the two round trips of BEGIN and COMMIT."""
-        async with self._reader.connect() as connection:
+        """Each statement is its own transaction, without the two round trips of BEGIN and COMMIT.
+
+        For reading, and for verbs that write in one statement; rings when the block ends.
+        """
+        async with self._autocommitting.connect() as connection:
             transaction = Transaction(connection)
             yield transaction
-        assert not transaction._hooks, "hooks need a transaction"
+        await transaction.ring(self._redis)
 
     async def close(self) -> None:
         await self.engine.dispose()

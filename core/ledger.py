@@ -6,10 +6,9 @@
 The unique key (usage record, ledger account) is what makes charging twice impossible, not the callers' care.
 """
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import CTE, ColumnElement, Insert, Select, func, insert, literal, select, union_all
 
 from core.database import Transaction
-from core.ids import new_id
 from core.tables import LedgerEntry
 
 REVENUE = "revenue:usage"
@@ -20,16 +19,17 @@ def account(account_id: str) -> str:
     return f"account:{account_id}"
 
 
-async def charge_usage(tx: Transaction, account_id: str, usage_record_id: str, amount_nanos: int) -> None:
-    """Moves `amount_nanos` from the account to revenue, for exactly this usage record."""
-    common = {"transaction_id": new_id(), "kind": "usage", "usage_record_id": usage_record_id}
-    await tx.execute(
-        insert(LedgerEntry),
-        [
-            {"id": new_id(), "ledger_account": account(account_id), "amount_nanos": -amount_nanos, **common},
-            {"id": new_id(), "ledger_account": REVENUE, "amount_nanos": amount_nanos, **common},
-        ],
-    )
+def charge(usage: CTE) -> Insert:
+    """Moves the amount of freshly written usage records from their accounts to revenue."""
+    debit = _side(usage, "debit", literal("account:") + usage.c.account_id, -usage.c.amount_nanos)
+    credit = _side(usage, "credit", literal(REVENUE), usage.c.amount_nanos)
+    columns = ("id", "transaction_id", "kind", "ledger_account", "amount_nanos", "usage_record_id")
+    return insert(LedgerEntry).from_select(columns, union_all(debit, credit))
+
+
+def _side(usage: CTE, side: str, ledger_account: ColumnElement[str], amount: ColumnElement[int]) -> Select:
+    # Ids follow from the cause, so that even a second attempt to charge it could only collide.
+    return select(usage.c.id + f":{side}", usage.c.id, literal("usage"), ledger_account, amount, usage.c.id)
 
 
 async def balance(tx: Transaction, ledger_account: str) -> int:

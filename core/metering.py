@@ -1,55 +1,37 @@
 """Usage records: facts, written once, in the transaction that ends what they measure."""
 
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import CTE, BigInteger, ColumnElement, Insert, func, insert, literal, literal_column, select
 
-from core import ledger
 from core.database import Transaction
-from core.ids import new_id
-from core.pricing import amount_nanos
+from core.pricing import MICROS_PER_SECOND
 from core.tables import UsageRecord
 
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What ran, for whom, how long by the worker's monotonic clock, at the price frozen when it started."""
-
-    cause_kind: str
-    cause_id: str
-    account_id: str
-    model: str
-    version_id: str
-    hardware_sku: str
-    micros: int
-    price_nanos_per_second: int
-    ended_at: datetime
+TABLE = UsageRecord.__table__
 
 
-async def record(tx: Transaction, usage: Usage) -> int:
-    """Writes the record and charges it; a second one for its cause fails. Returns nanodollars."""
-    amount = amount_nanos(usage.micros, usage.price_nanos_per_second)
-    record_id = new_id()
-    await tx.execute(
-        insert(UsageRecord).values(
-            id=record_id,
-            cause_kind=usage.cause_kind,
-            cause_id=usage.cause_id,
-            account_id=usage.account_id,
-            model=usage.model,
-            version_id=usage.version_id,
-            hardware_sku=usage.hardware_sku,
-            micros=usage.micros,
-            price_nanos_per_second=usage.price_nanos_per_second,
-            amount_nanos=amount,
-            day=usage.ended_at.astimezone(UTC).date(),
-            ended_at=usage.ended_at,
-        )
-    )
-    await ledger.charge_usage(tx, usage.account_id, record_id, amount)
-    return amount
+def measured(ended: CTE, micros: ColumnElement[int]) -> Insert:
+    """The usage record of a prediction that is ending, at the price frozen when it started; none without `micros`.
+
+    The amount is `pricing.amount_nanos` in SQL: bigint division rounds down as well.
+    """
+    columns = {
+        "id": literal("prediction:") + ended.c.id,
+        "cause_kind": literal("prediction"),
+        "cause_id": ended.c.id,
+        "account_id": ended.c.account_id,
+        "model": ended.c.model,
+        "version_id": ended.c.version_id,
+        "hardware_sku": ended.c.hardware_sku,
+        "micros": micros,
+        "price_nanos_per_second": ended.c.price_nanos_per_second,
+        "amount_nanos": micros * ended.c.price_nanos_per_second // literal_column(str(MICROS_PER_SECOND), BigInteger),
+        "day": func.date(func.timezone("UTC", ended.c.completed_at)),
+        "ended_at": ended.c.completed_at,
+    }
+    return insert(UsageRecord).from_select(list(columns), select(*columns.values()).where(micros.is_not(None)))
 
 
 async def summary(tx: Transaction, account_id: str, first: date, last: date) -> list[dict[str, Any]]:

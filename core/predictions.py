@@ -3,18 +3,20 @@
 T1 `create`, T2 `start` and T3 `finish` are the path; the rest is what happens when something falls between them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import Row, Update, bindparam, exists, func, insert, or_, select, tuple_, update
 
-from core import metering, queue, streams, webhooks
+from core import endings, queue
 from core.catalog import Runnable
 from core.database import Transaction, seconds_from_now
+from core.endings import TABLE, held
 from core.errors import NotFound, StaleWrite
 from core.ids import new_id
-from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus, WebhookEvent
+from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
 from core.redis import node_channel, publish
 from core.schema import output_kind
 from core.tables import Hardware, Instance, Node, Prediction
@@ -62,9 +64,12 @@ async def get(tx: Transaction, account_id: str, prediction_id: str) -> Row:
     return row
 
 
+_FIND = select(TABLE).where(TABLE.c.id == bindparam("p_id"))
+
+
 async def find(tx: Transaction, prediction_id: str) -> Row | None:
     """Whoever owns it: for processes of the platform, and for capability URLs."""
-    return await tx.first(select(Prediction).where(Prediction.id == prediction_id))
+    return (await tx.execute(_FIND, {"p_id": prediction_id})).first()
 
 
 async def list_page(
@@ -92,30 +97,56 @@ async def list_page(
 # --- the path ---------------------------------------------------------------------------------------------------------
 
 
+_CREATE = insert(TABLE).returning(*TABLE.c)
+
+
 async def create(tx: Transaction, request: Request) -> Row:
     """T1: the row, in `starting`; once committed it is queued, and the scheduler woken if nothing serves it."""
     runnable = request.runnable
-    row = await tx.one(
-        insert(Prediction)
-        .values(
-            id=request.id,
-            account_id=request.account_id,
-            model=runnable.model,
-            version_id=runnable.version_id,
-            target=runnable.target,
-            hardware_sku=runnable.hardware_sku,
-            source=request.source,
-            status=PredictionStatus.STARTING,
-            input=request.input,
-            stream_kind=output_kind(runnable.openapi_schema).stream_kind,
-            webhook_url=request.webhook_url,
-            webhook_events=request.webhook_events,
-            deadline_at=None if request.deadline_seconds is None else seconds_from_now(request.deadline_seconds),
-        )
-        .returning(Prediction)
-    )
+    values = {
+        "id": request.id,
+        "account_id": request.account_id,
+        "model": runnable.model,
+        "version_id": runnable.version_id,
+        "target": runnable.target,
+        "hardware_sku": runnable.hardware_sku,
+        "source": request.source,
+        "status": PredictionStatus.STARTING.value,
+        "input": request.input,
+        "stream_kind": output_kind(runnable.openapi_schema).stream_kind,
+        "webhook_url": request.webhook_url,
+        "webhook_events": request.webhook_events,
+    }
+    statement = _CREATE
+    if request.deadline_seconds is not None:
+        statement = _CREATE.values(deadline_at=seconds_from_now(request.deadline_seconds))
+    row = (await tx.execute(statement, values)).one()
     tx.after_commit(queue.push, runnable.target, request.account_id, request.id)
     return row
+
+
+_HOLDS_LEASE = exists().where(
+    Instance.id == bindparam("p_instance"),
+    Instance.status == InstanceStatus.READY.value,
+    Node.id == Instance.node_id,
+    Node.boot_id == bindparam("p_boot"),
+    Node.lease_expires_at > func.now(),
+)
+_PRICE = select(Hardware.price_nanos_per_second).where(Hardware.sku == TABLE.c.hardware_sku).scalar_subquery()
+_START = (
+    update(TABLE)
+    .where(TABLE.c.id == bindparam("p_id"), TABLE.c.status == PredictionStatus.STARTING.value, _HOLDS_LEASE)
+    .values(
+        status=PredictionStatus.PROCESSING.value,
+        started_at=func.clock_timestamp(),
+        attempt=TABLE.c.attempt + 1,
+        instance_id=bindparam("p_instance"),
+        node_boot_id=bindparam("p_boot"),
+        price_nanos_per_second=_PRICE,
+        queue_reason=None,
+    )
+    .returning(*TABLE.c)
+)
 
 
 async def start(tx: Transaction, prediction_id: str, instance_id: str, node_boot_id: str) -> Row | None:
@@ -123,58 +154,34 @@ async def start(tx: Transaction, prediction_id: str, instance_id: str, node_boot
 
     A node whose lease ran out, or that has been reborn since, is refused here.
     """
-    holds_lease = exists().where(
-        Instance.id == instance_id,
-        Instance.status == InstanceStatus.READY,
-        Node.id == Instance.node_id,
-        Node.boot_id == node_boot_id,
-        Node.lease_expires_at > func.now(),
-    )
-    price = select(Hardware.price_nanos_per_second).where(Hardware.sku == Prediction.hardware_sku).scalar_subquery()
-    return await tx.first(
-        update(Prediction)
-        .where(Prediction.id == prediction_id, Prediction.status == PredictionStatus.STARTING, holds_lease)
-        .values(
-            status=PredictionStatus.PROCESSING,
-            started_at=func.clock_timestamp(),
-            attempt=Prediction.attempt + 1,
-            instance_id=instance_id,
-            node_boot_id=node_boot_id,
-            price_nanos_per_second=price,
-            queue_reason=None,
-        )
-        .returning(Prediction)
-    )
+    parameters = {"p_id": prediction_id, "p_instance": instance_id, "p_boot": node_boot_id}
+    return (await tx.execute(_START, parameters)).first()
 
 
 async def append(tx: Transaction, prediction_id: str, attempt: int, output: Any, logs: str) -> bool:
     """What a running prediction has produced so far. False: it is no longer this attempt's to write."""
-    written = await tx.execute(update(Prediction).where(_held(prediction_id, attempt)).values(output=output, logs=logs))
+    written = await tx.execute(update(Prediction).where(held(prediction_id, attempt)).values(output=output, logs=logs))
     return bool(written.rowcount)
 
 
-async def finish(tx: Transaction, prediction_id: str, attempt: int, outcome: Outcome) -> Row:
+async def finish(tx: Transaction, prediction_id: str, attempt: int, outcome: Outcome) -> None:
     """T3: the end, with its usage record, its charge and its owed webhook, or none of them. Raises `StaleWrite`."""
-    row = await tx.first(
-        update(Prediction)
-        .where(_held(prediction_id, attempt))
-        .values(
-            status=outcome.status,
-            output=outcome.output,
-            error=outcome.error,
-            failure_code=outcome.failure_code,
-            logs=outcome.logs,
-            metrics=outcome.metrics,
-            completed_at=func.clock_timestamp(),
-        )
-        .returning(Prediction)
+    ended = await endings.finish(
+        tx,
+        {
+            "p_id": prediction_id,
+            "p_attempt": attempt,
+            "p_status": outcome.status.value,
+            "p_output": outcome.output,
+            "p_error": outcome.error,
+            "p_failure_code": outcome.failure_code,
+            "p_logs": outcome.logs,
+            "p_metrics": outcome.metrics,
+            "p_micros": outcome.micros,
+        },
     )
-    if row is None:
+    if ended is None:
         raise StaleWrite()
-    if outcome.micros is not None:
-        await metering.record(tx, _usage(row, outcome.micros))
-    await _ended(tx, row)
-    return row
 
 
 # --- cancelling -------------------------------------------------------------------------------------------------------
@@ -182,26 +189,14 @@ async def finish(tx: Transaction, prediction_id: str, attempt: int, outcome: Out
 
 async def cancel(tx: Transaction, account_id: str, prediction_id: str) -> Row:
     """Ends a waiting prediction at once and asks the runner of a running one; what has ended stays as it is."""
-    row = await tx.first(
-        update(Prediction)
-        .where(
-            Prediction.id == prediction_id,
-            Prediction.account_id == account_id,
-            Prediction.status == PredictionStatus.STARTING,
-        )
-        .values(
-            status=PredictionStatus.CANCELED,
-            cancel_requested_at=func.now(),
-            completed_at=func.clock_timestamp(),
-            queue_reason=None,
-        )
-        .returning(Prediction)
+    canceled = update(TABLE).where(
+        TABLE.c.id == prediction_id,
+        TABLE.c.account_id == account_id,
+        TABLE.c.status == PredictionStatus.STARTING.value,
     )
-    if row is not None:
-        tx.after_commit(queue.remove, row.target, row.account_id, row.id)
-        await _ended(tx, row)
-        return row
-    await _ask_to_cancel(tx, prediction_id, account_id)
+    values = {"status": PredictionStatus.CANCELED.value, "cancel_requested_at": func.now()}
+    if not await _end_waiting(tx, canceled.values(values)):
+        await _ask_to_cancel(tx, prediction_id, account_id)
     return await get(tx, account_id, prediction_id)
 
 
@@ -274,7 +269,7 @@ async def orphans(tx: Transaction, limit: int, *, leases_count: bool) -> list[Ro
 
 async def interrupt(tx: Transaction, prediction_id: str, attempt: int, allows_retry: bool) -> None:
     """Its holder is gone, or gives it up: it waits again if it had produced nothing, and fails otherwise."""
-    row = await tx.first(select(Prediction).where(_held(prediction_id, attempt)).with_for_update())
+    row = await tx.first(select(Prediction).where(held(prediction_id, attempt)).with_for_update())
     if row is None:
         return
     untouched = row.output is None and not row.logs and row.cancel_requested_at is None
@@ -299,7 +294,7 @@ async def interrupt(tx: Transaction, prediction_id: str, attempt: int, allows_re
 async def _requeue(tx: Transaction, row: Row) -> None:
     await tx.execute(
         update(Prediction)
-        .where(_held(row.id, row.attempt))
+        .where(held(row.id, row.attempt))
         .values(status=PredictionStatus.STARTING, started_at=None, instance_id=None, node_boot_id=None)
     )
     tx.after_commit(queue.push, row.target, row.account_id, row.id)
@@ -307,45 +302,32 @@ async def _requeue(tx: Transaction, row: Row) -> None:
 
 async def expire(tx: Transaction) -> int:
     """Aborts, free of charge, what waited past its deadline."""
-    rows = await tx.all(
-        update(Prediction)
-        .where(
-            Prediction.completed_at.is_(None),
-            Prediction.status == PredictionStatus.STARTING,
-            Prediction.deadline_at < func.now(),
-        )
-        .values(status=PredictionStatus.ABORTED, completed_at=func.clock_timestamp(), queue_reason=None)
-        .returning(Prediction)
+    late = update(TABLE).where(
+        TABLE.c.completed_at.is_(None),
+        TABLE.c.status == PredictionStatus.STARTING.value,
+        TABLE.c.deadline_at < func.now(),
     )
-    for row in rows:
-        tx.after_commit(queue.remove, row.target, row.account_id, row.id)
-        await _ended(tx, row)
-    return len(rows)
+    return len(await _end_waiting(tx, late.values(status=PredictionStatus.ABORTED.value)))
 
 
 async def refuse(tx: Transaction, target: str, code: FailureCode, error: str, logs: str = "") -> int:
     """Fails everything that waits for a target which cannot run: its Version could not be prepared, or set up."""
-    rows = await tx.all(
-        update(Prediction)
-        .where(
-            Prediction.completed_at.is_(None),
-            Prediction.target == target,
-            Prediction.status == PredictionStatus.STARTING,
-        )
-        .values(
-            status=PredictionStatus.FAILED,
-            failure_code=code,
-            error=error,
-            logs=logs,
-            completed_at=func.clock_timestamp(),
-            queue_reason=None,
-        )
-        .returning(Prediction)
+    hopeless = update(TABLE).where(
+        TABLE.c.completed_at.is_(None),
+        TABLE.c.target == target,
+        TABLE.c.status == PredictionStatus.STARTING.value,
     )
+    failed = {"status": PredictionStatus.FAILED.value, "failure_code": code.value, "error": error, "logs": logs}
+    return len(await _end_waiting(tx, hopeless.values(failed)))
+
+
+async def _end_waiting(tx: Transaction, moved: Update) -> Sequence[Row]:
+    """Ends what has not started: nothing was measured, so nothing is charged, and it leaves its queue."""
+    rows = await tx.all(endings.ending(moved))
     for row in rows:
         tx.after_commit(queue.remove, row.target, row.account_id, row.id)
-        await _ended(tx, row)
-    return len(rows)
+        endings.announce(tx, row)
+    return rows
 
 
 async def explain(tx: Transaction, target: str, reason: str) -> None:
@@ -389,35 +371,3 @@ async def running_by_instance(tx: Transaction) -> dict[str, int]:
         .group_by(Prediction.instance_id)
     )
     return {row.instance_id: row.running for row in rows}
-
-
-# --- shared by the verbs ----------------------------------------------------------------------------------------------
-
-
-def _held(prediction_id: str, attempt: int) -> ColumnElement[bool]:
-    """The guard of every write that belongs to a run: terminal is sticky, and an old attempt is nobody's."""
-    return and_(
-        Prediction.id == prediction_id,
-        Prediction.status == PredictionStatus.PROCESSING,
-        Prediction.attempt == attempt,
-    )
-
-
-async def _ended(tx: Transaction, row: Row) -> None:
-    """What every way to end shares: the webhook is owed, and whoever waits or listens is woken."""
-    await webhooks.owe(tx, row, WebhookEvent.COMPLETED)
-    tx.after_commit(streams.end, row.id, row.status, row.error)
-
-
-def _usage(row: Row, micros: int) -> metering.Usage:
-    return metering.Usage(
-        cause_kind="prediction",
-        cause_id=row.id,
-        account_id=row.account_id,
-        model=row.model,
-        version_id=row.version_id,
-        hardware_sku=row.hardware_sku,
-        micros=micros,
-        price_nanos_per_second=row.price_nanos_per_second,
-        ended_at=row.completed_at,
-    )

@@ -13,7 +13,7 @@
 Losing all of it loses milliseconds: each sweep rebuilds its part from rows.
 """
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
@@ -41,10 +41,9 @@ def node_channel(node_id: str) -> str:
 
 
 def open_redis(settings: Settings) -> Redis:
-    pool = BlockingConnectionPool.from_url(
+    pool = ConnectionPool.from_url(
         settings.redis_url,
         max_connections=_POOL_CONNECTIONS,
-        timeout=5,
         decode_responses=True,
         socket_timeout=_SOCKET_TIMEOUT,
         socket_connect_timeout=_CONNECT_TIMEOUT,

@@ -7,12 +7,11 @@ from datetime import timedelta
 
 import orjson
 from redis.asyncio import Redis
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import CTE, Insert, Row, func, insert, literal, or_, select, update
 
 from core.database import Transaction, seconds_from_now
-from core.ids import new_id
 from core.lifecycle import DeliveryStatus, WebhookEvent
-from core.redis import DELIVERY_BELL, PASSING_WEBHOOKS, ring
+from core.redis import DELIVERY_BELL, PASSING_WEBHOOKS
 from core.tables import WebhookAttempt, WebhookDelivery
 
 #: What Replicate sends when no filter is given: outputs and completion.
@@ -32,22 +31,22 @@ def wants(row: Row, event: WebhookEvent) -> bool:
     return bool(row.webhook_url) and event in (row.webhook_events or DEFAULT_EVENTS)
 
 
-async def owe(tx: Transaction, row: Row, event: WebhookEvent) -> None:
-    """Owes the event to the prediction's webhook, if it asked for it; once per prediction and event."""
-    if not wants(row, event):
-        return
-    await tx.execute(
-        insert(WebhookDelivery).values(
-            id=f"msg_{new_id()}",
-            account_id=row.account_id,
-            prediction_id=row.id,
-            event=event,
-            url=row.webhook_url,
-            status=DeliveryStatus.PENDING,
-            next_attempt_at=func.now(),
-        )
+def owed(ended: CTE) -> Insert:
+    """Owes the end of predictions to the webhooks that asked for it; once each, since the id follows from theirs."""
+    events = ended.c.webhook_events
+    columns = {
+        "id": literal("msg_") + ended.c.id,
+        "account_id": ended.c.account_id,
+        "prediction_id": ended.c.id,
+        "event": literal(WebhookEvent.COMPLETED.value),
+        "url": ended.c.webhook_url,
+        "status": literal(DeliveryStatus.PENDING.value),
+        "next_attempt_at": func.now(),
+    }
+    wanted = or_(events.is_(None), literal(WebhookEvent.COMPLETED.value) == events.any_())
+    return insert(WebhookDelivery).from_select(
+        list(columns), select(*columns.values()).where(ended.c.webhook_url.is_not(None), wanted)
     )
-    tx.after_commit(ring, DELIVERY_BELL)
 
 
 async def pass_on(redis: Redis, prediction_id: str, event: WebhookEvent) -> None:

@@ -214,10 +214,12 @@ class InstanceSupervisor:
                 if not self._free:
                     self._slot_freed.clear()
                     await self._slot_freed.wait()
-                ids = await queue.take(self._redis, self.target, self._free)
+                wanted = self._free
+                ids = await queue.take(self._redis, self.target, wanted)
                 for id in ids:
                     self._run(Runner(self._around.resources, seat, id))
-                if not ids:
+                # Fewer than wanted: the queue is empty, and rings when it is not.
+                if len(ids) < wanted:
                     await queue.wait(self._redis, self.target)
             except (RedisError, OSError) as error:
                 log.warning("queue not answering", target=self.target, error=str(error))

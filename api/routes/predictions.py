@@ -97,7 +97,7 @@ async def _create(
         deadline_seconds=deadline,
     )
     if hold is None:
-        async with state.database.transaction() as tx:
+        async with state.database.autocommit() as tx:
             row = await predictions.create(tx, new)
         return Json(wire.prediction(state.settings, row, None), 201)
     return await _create_and_wait(state, new, hold)
@@ -105,7 +105,7 @@ async def _create(
 
 async def _create_and_wait(state: State, new: NewPrediction, hold: float) -> Json:
     with state.waiter.expect(new.id) as finished:
-        async with state.database.transaction() as tx:
+        async with state.database.autocommit() as tx:
             row = await predictions.create(tx, new)
         ended = await state.waiter.wait(finished, hold, lambda: _has_ended(state, new.id))
     headers = {"Preference-Applied": "wait"}

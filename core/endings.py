@@ -1,0 +1,73 @@
+"""How predictions end: one statement that moves the status and writes all that hangs on it, or nothing.
+
+Compiled once. A single statement is its own transaction, so ending a prediction costs one round trip to Postgres.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+
+from core import ledger, metering, streams, webhooks
+from core.database import Transaction
+from core.lifecycle import PredictionStatus, WebhookEvent
+from core.redis import DELIVERY_BELL, FINISHED_CHANNEL, publish, ring
+from core.tables import Prediction
+
+TABLE = Prediction.__table__
+
+
+def held(prediction_id: Any, attempt: Any) -> ColumnElement[bool]:
+    """The guard of every write that belongs to a run: terminal is sticky, and an old attempt is nobody's."""
+    return and_(
+        TABLE.c.id == prediction_id,
+        TABLE.c.status == PredictionStatus.PROCESSING.value,
+        TABLE.c.attempt == attempt,
+    )
+
+
+def ending(moved: Update, micros: ColumnElement[int] | None = None) -> Select:
+    """`moved` brings rows to a terminal status; with it, the webhooks they are owed and, if measured, their charge."""
+    ended = moved.values(completed_at=func.clock_timestamp(), queue_reason=None).returning(*TABLE.c).cte("ended")
+    written = [webhooks.owed(ended).cte("owed")]
+    if micros is not None:
+        usage = metering.measured(ended, micros).returning(*_USAGE_COLUMNS).cte("usage")
+        written += [usage, ledger.charge(usage).cte("charged")]
+    return select(*(ended.c[name] for name in _ANNOUNCED)).add_cte(*written)
+
+
+#: What is left to do needs no input, output or logs, which may be large.
+_ANNOUNCED = ("id", "account_id", "target", "status", "error", "stream_kind", "webhook_url", "webhook_events")
+_USAGE_COLUMNS = [metering.TABLE.c[name] for name in ("id", "account_id", "amount_nanos")]
+
+_FINISH = ending(
+    update(TABLE)
+    .where(held(bindparam("p_id"), bindparam("p_attempt")))
+    .values(
+        status=bindparam("p_status"),
+        output=bindparam("p_output", type_=JSONB(none_as_null=True)),
+        error=bindparam("p_error"),
+        failure_code=bindparam("p_failure_code"),
+        logs=bindparam("p_logs"),
+        metrics=bindparam("p_metrics", type_=JSONB),
+    ),
+    bindparam("p_micros", type_=metering.TABLE.c.micros.type),
+)
+
+
+async def finish(tx: Transaction, parameters: dict[str, Any]) -> Any:
+    """What `announce` needs; None: it was not this attempt's any more."""
+    row = (await tx.execute(_FINISH, parameters)).first()
+    if row is not None:
+        announce(tx, row)
+    return row
+
+
+def announce(tx: Transaction, row: Any) -> None:
+    """Once committed: wakes whoever waits or listens, and the sender of what is owed."""
+    if row.stream_kind:
+        tx.after_commit(streams.end, row.id, row.status, row.error)
+    else:
+        tx.after_commit(publish, FINISHED_CHANNEL, row.id)
+    if webhooks.wants(row, WebhookEvent.COMPLETED):
+        tx.after_commit(ring, DELIVERY_BELL)
