@@ -1,6 +1,5 @@
 """A real image registry on loopback: Debian's docker-registry, with its own folder and port."""
 
-import socket
 import subprocess
 import time
 import urllib.error
@@ -8,6 +7,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 CONFIGURATION = """
 version: 0.1
@@ -26,7 +27,7 @@ STOP_SECONDS = 10
 @contextmanager
 def registry(folder: Path, closed: bool = False) -> Iterator[str]:
     """Its `host:port`, from the moment it answers; a `closed` one lets nobody in."""
-    port = _free_port()
+    port = free_port()
     configuration = folder / "registry.yml"
     text = CONFIGURATION.format(folder=folder / "images", port=port)
     configuration.write_text(text + CLOSED if closed else text)
@@ -51,9 +52,3 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path
         except OSError:
             time.sleep(0.1)
     raise RuntimeError(f"docker-registry did not start:\n{log.read_text()[-2000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

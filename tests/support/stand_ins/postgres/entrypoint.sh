@@ -7,6 +7,7 @@ if [ ! -s "$data/PG_VERSION" ]; then
     chown postgres:postgres "$data"
     printf %s "$POSTGRES_PASSWORD" | $as_postgres sh -c "cat > /tmp/password"
     $as_postgres initdb --pgdata "$data" --username "$POSTGRES_USER" --pwfile /tmp/password \
+        --encoding UTF8 --locale C.UTF-8 \
         --auth-local trust --auth-host scram-sha-256
     echo "host all all all scram-sha-256" >> "$data/pg_hba.conf"
     rm /tmp/password
