@@ -8,7 +8,8 @@ from sqlalchemy import Row, Select, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import Transaction, seconds_from_now
-from core.errors import InvalidVersion, NotFound
+from core.errors import InvalidField, InvalidInput, InvalidVersion, NotFound
+from core.hardware import CPU
 from core.ids import new_id
 from core.lifecycle import VersionStatus
 from core.redis import SCHEDULER_BELL, ring
@@ -54,6 +55,16 @@ async def put_hardware(
 
 async def list_hardware(tx: Transaction) -> list[Row]:
     return list(await tx.all(select(Hardware).order_by(Hardware.sku)))
+
+
+async def hardware_for(tx: Transaction, owner_id: str, name: str, sku: str | None) -> str:
+    """The SKU a Model is to run on: the one asked for, else the one it has, else the CPU. Raises `InvalidInput`."""
+    skus = [row.sku for row in await list_hardware(tx)]
+    kept = await tx.scalar(select(Model.hardware_sku).where(Model.owner_id == owner_id, Model.name == name))
+    chosen = sku or kept or CPU.sku
+    if chosen not in skus:
+        raise InvalidInput([InvalidField("enum", "hardware", f"Must be one of {', '.join(skus)}")])
+    return chosen
 
 
 async def ensure_model(tx: Transaction, owner_id: str, name: str, hardware_sku: str, **fields: Any) -> Row:

@@ -6,13 +6,15 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Row
 
 from api.body import JsonRoute
-from api.dependencies import Caller, Reading, StateDep
+from api.dependencies import Caller, Reading, StateDep, Tx
 from api.pagination import MODELS_PAGE_SIZE, Cursor, page
 from api.responses import Json
+from api.schemas.models import VersionRequest
 from api.state import State
 from core import catalog
 from core.clock import rfc3339
 from core.database import Transaction
+from core.errors import Forbidden
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=JsonRoute)
 
@@ -56,6 +58,27 @@ async def list_versions(
 @router.get("/{owner}/{name}/versions/{version_id}")
 async def get_version(owner: str, name: str, version_id: str, caller: Caller, tx: Reading) -> Json:
     return Json(_version(await _find_version(tx, caller, owner, name, version_id)))
+
+
+@router.post("/{owner}/{name}/versions", status_code=201)
+async def create_version(owner: str, name: str, body: VersionRequest, state: StateDep, caller: Caller, tx: Tx) -> Json:
+    """Publishes an image as the Model's latest Version; a Model of one's own that is not there yet is made, private."""
+    if owner != caller.username:
+        raise Forbidden(f"Only {owner} may publish versions of {owner}/{name}.")
+    sku = await catalog.hardware_for(tx, caller.id, name, body.hardware)
+    model = await catalog.ensure_model(tx, caller.id, name, sku)
+    version_id = await catalog.publish(
+        tx,
+        model.id,
+        "image",
+        body.image,
+        config={},
+        cog_version="",
+        slots=1,
+        timeout_seconds=state.settings.prediction_timeout_seconds,
+        setup_timeout_seconds=state.settings.setup_timeout_seconds,
+    )
+    return Json(_version(await catalog.get_version(tx, version_id)), 201)
 
 
 async def _find_version(tx: Transaction, caller: Row, owner: str, name: str, version_id: str) -> Row:

@@ -28,7 +28,7 @@ class Model(Table):
     owner_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     name: Mapped[str]
     description: Mapped[str | None]
-    visibility: Mapped[str]
+    visibility: Mapped[str] = mapped_column(server_default="private")
     readme: Mapped[str | None]
     github_url: Mapped[str | None]
     paper_url: Mapped[str | None]

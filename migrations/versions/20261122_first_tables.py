@@ -86,7 +86,7 @@ def upgrade() -> None:
         sa.Column("owner_id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("description", sa.String(), nullable=True),
-        sa.Column("visibility", sa.String(), nullable=False),
+        sa.Column("visibility", sa.String(), server_default="private", nullable=False),
         sa.Column("readme", sa.String(), nullable=True),
         sa.Column("github_url", sa.String(), nullable=True),
         sa.Column("paper_url", sa.String(), nullable=True),
