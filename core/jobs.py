@@ -3,7 +3,7 @@
 import asyncio
 
 from redis import Redis
-from rq import Queue
+from rq import Queue, SimpleWorker
 
 from core.settings import Settings
 
@@ -15,22 +15,32 @@ _KEEP_RESULT_SECONDS = 300
 _KEEP_FAILURE_SECONDS = 24 * 3600
 
 
-def open_queue(settings: Settings) -> Queue:
-    return Queue(QUEUE, connection=Redis.from_url(settings.redis_url))
+class JobQueue:
+    """RQ's queue, for those who put jobs onto it. RQ is synchronous, so each call takes a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._redis = Redis.from_url(settings.redis_url)
+        self._queue = Queue(QUEUE, connection=self._redis)
+
+    async def is_waiting(self) -> bool:
+        """Whether a job waits for a worker."""
+        return await asyncio.to_thread(len, self._queue) > 0
+
+    async def prepare_version(self, version_id: str) -> None:
+        """Asks for `worker.jobs.prepare_version(version_id)`. The caller holds the Version's preparation lease."""
+        await asyncio.to_thread(
+            self._queue.enqueue,
+            "worker.jobs.prepare_version",
+            version_id,
+            job_timeout=_PREPARE_TIMEOUT_SECONDS,
+            result_ttl=_KEEP_RESULT_SECONDS,
+            failure_ttl=_KEEP_FAILURE_SECONDS,
+        )
+
+    def close(self) -> None:
+        self._redis.close()
 
 
-async def are_waiting(queue: Queue) -> bool:
-    """Whether a job waits for a worker."""
-    return await asyncio.to_thread(len, queue) > 0
-
-
-async def enqueue_prepare_version(queue: Queue, version_id: str) -> None:
-    """Asks for `worker.jobs.prepare_version(version_id)`. The caller holds the Version's preparation lease."""
-    await asyncio.to_thread(
-        queue.enqueue,
-        "worker.jobs.prepare_version",
-        version_id,
-        job_timeout=_PREPARE_TIMEOUT_SECONDS,
-        result_ttl=_KEEP_RESULT_SECONDS,
-        failure_ttl=_KEEP_FAILURE_SECONDS,
-    )
+def work(settings: Settings) -> None:
+    """Works through the queue until SIGTERM. Each job runs an event loop of its own, so no fork is needed or paid."""
+    SimpleWorker([QUEUE], connection=Redis.from_url(settings.redis_url)).work(with_scheduler=False)

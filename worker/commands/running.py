@@ -1,0 +1,26 @@
+"""A process from its start to SIGTERM: resources opened, signals turned into an event, all closed again."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+from core.resources import Resources, open_resources
+from core.settings import Settings
+
+Main = Callable[[Resources, asyncio.Event], Awaitable[None]]
+
+
+def run(main: Main, settings: Settings) -> None:
+    """`main` returns soon after its event is set."""
+    uvloop.run(_run(main, settings))
+
+
+async def _run(main: Main, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with open_resources(settings) as resources:
+        await main(resources, stop)
