@@ -120,9 +120,10 @@ async def publish(
 async def prepared(
     tx: Transaction, id: str, *, openapi_schema: dict[str, Any], cog_version: str, slots: int, config: dict[str, Any]
 ) -> None:
+    """The Version is ready, and from now on what it is. The scheduler is woken for those who wait for it."""
     await tx.execute(
         update(Version)
-        .where(Version.id == id)
+        .where(Version.id == id, Version.status != VersionStatus.READY)
         .values(
             status=VersionStatus.READY,
             status_reason=None,
@@ -133,6 +134,7 @@ async def prepared(
             prepare_lease_expires_at=None,
         )
     )
+    tx.after_commit(ring, SCHEDULER_BELL)
 
 
 async def preparation_failed(tx: Transaction, id: str, reason: str) -> None:
@@ -141,6 +143,7 @@ async def preparation_failed(tx: Transaction, id: str, reason: str) -> None:
         .where(Version.id == id, Version.status == VersionStatus.PREPARING)
         .values(status=VersionStatus.FAILED, status_reason=reason, prepare_lease_expires_at=None)
     )
+    tx.after_commit(ring, SCHEDULER_BELL)
 
 
 async def prepare_again(tx: Transaction, id: str) -> None:

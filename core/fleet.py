@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import Transaction, seconds_from_now
 from core.ids import new_id
-from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, InstanceStatus
+from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, InstanceStatus, NodeFault
 from core.redis import SCHEDULER_BELL, node_channel, publish, ring
 from core.tables import Instance, Node
 
@@ -120,7 +120,7 @@ async def unwant(tx: Transaction, instance_id: str, reason: str) -> None:
     """The scheduler no longer wants it; the node drains and stops it."""
     row = await tx.first(
         update(Instance)
-        .where(Instance.id == instance_id, Instance.is_wanted)
+        .where(Instance.id == instance_id, Instance.is_wanted, Instance.status.in_(LIVE_INSTANCE))
         .values(is_wanted=False, reason=reason)
         .returning(Instance.node_id)
     )
@@ -153,7 +153,7 @@ async def fail_instances_of_lost_nodes(tx: Transaction) -> list[str]:
     rows = await tx.all(
         update(Instance)
         .where(Instance.status.in_(LIVE_INSTANCE), ~alive)
-        .values(status=InstanceStatus.FAILED, ended_at=func.now(), reason="Its node stopped reporting.")
+        .values(status=InstanceStatus.FAILED, ended_at=func.now(), reason=NodeFault.LOST)
         .returning(Instance.id)
     )
     return [row.id for row in rows]
@@ -164,14 +164,19 @@ async def note_activity(tx: Transaction, instance_ids: list[str]) -> None:
     await tx.execute(update(Instance).where(Instance.id.in_(instance_ids)).values(last_active_at=func.now()))
 
 
-async def recent_failures(tx: Transaction, version_id: str, seconds: float) -> list[Row]:
-    """Instances of a Version that failed lately, newest first: what a crash loop is made of."""
+async def failed_setups(tx: Transaction, version_id: str, seconds: float) -> list[Row]:
+    """Instances of a Version that lately failed before they were ready, newest first: what a crash loop is made of.
+
+    A node that dies, or is stopped, while they boot says nothing of their Version.
+    """
     return list(
         await tx.all(
-            select(Instance.id, Instance.reason, Instance.ready_at, Instance.ended_at, Instance.setup_logs)
+            select(Instance.id, Instance.reason, Instance.ended_at, Instance.setup_logs)
             .where(
                 Instance.version_id == version_id,
                 Instance.status == InstanceStatus.FAILED,
+                Instance.ready_at.is_(None),
+                Instance.reason.not_in(list(NodeFault)),
                 Instance.ended_at > seconds_from_now(-seconds),
             )
             .order_by(Instance.ended_at.desc())

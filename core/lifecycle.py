@@ -21,16 +21,16 @@ class PredictionStatus(StrEnum):
 
 LIVE_PREDICTION = (PredictionStatus.STARTING, PredictionStatus.PROCESSING)
 
-#: (from, to): the verb in core/predictions.py that moves it.
+#: (from, to): the verbs in core/predictions.py that move it.
 PREDICTION_EDGES: dict[tuple[PredictionStatus, PredictionStatus], str] = {
     (PredictionStatus.STARTING, PredictionStatus.PROCESSING): "start",
     (PredictionStatus.STARTING, PredictionStatus.CANCELED): "cancel",
     (PredictionStatus.STARTING, PredictionStatus.FAILED): "refuse",
     (PredictionStatus.STARTING, PredictionStatus.ABORTED): "expire",
-    (PredictionStatus.PROCESSING, PredictionStatus.STARTING): "requeue",
+    (PredictionStatus.PROCESSING, PredictionStatus.STARTING): "interrupt",
     (PredictionStatus.PROCESSING, PredictionStatus.SUCCEEDED): "finish",
-    (PredictionStatus.PROCESSING, PredictionStatus.FAILED): "finish",
-    (PredictionStatus.PROCESSING, PredictionStatus.CANCELED): "finish",
+    (PredictionStatus.PROCESSING, PredictionStatus.FAILED): "finish, interrupt",
+    (PredictionStatus.PROCESSING, PredictionStatus.CANCELED): "finish, interrupt",
 }
 
 
@@ -65,19 +65,27 @@ LIVE_INSTANCE = (
     InstanceStatus.DRAINING,
 )
 
-#: Every edge is moved by `fleet.move_instance`; the value says who calls it.
+#: (from, to): the verbs in core/fleet.py that move it. Its node calls `move_instance`; the scheduler calls
+#: `fail_instances_of_lost_nodes`, which may end an Instance wherever it is.
 INSTANCE_EDGES: dict[tuple[InstanceStatus, InstanceStatus], str] = {
-    (InstanceStatus.PENDING, InstanceStatus.STARTING): "node: boot",
-    (InstanceStatus.PENDING, InstanceStatus.STOPPED): "node: no longer wanted",
-    (InstanceStatus.PENDING, InstanceStatus.FAILED): "scheduler: node lost",
-    (InstanceStatus.STARTING, InstanceStatus.READY): "node: setup done",
-    (InstanceStatus.STARTING, InstanceStatus.DRAINING): "node: no longer wanted",
-    (InstanceStatus.STARTING, InstanceStatus.FAILED): "node: boot failed",
-    (InstanceStatus.READY, InstanceStatus.DRAINING): "node: no longer wanted",
-    (InstanceStatus.READY, InstanceStatus.FAILED): "node: container lost",
-    (InstanceStatus.DRAINING, InstanceStatus.STOPPED): "node: container gone",
-    (InstanceStatus.DRAINING, InstanceStatus.FAILED): "scheduler: node lost",
+    (InstanceStatus.PENDING, InstanceStatus.STARTING): "move_instance",
+    (InstanceStatus.PENDING, InstanceStatus.STOPPED): "move_instance",
+    (InstanceStatus.PENDING, InstanceStatus.FAILED): "move_instance, fail_instances_of_lost_nodes",
+    (InstanceStatus.STARTING, InstanceStatus.READY): "move_instance",
+    (InstanceStatus.STARTING, InstanceStatus.FAILED): "move_instance, fail_instances_of_lost_nodes",
+    (InstanceStatus.READY, InstanceStatus.DRAINING): "move_instance",
+    (InstanceStatus.READY, InstanceStatus.FAILED): "move_instance, fail_instances_of_lost_nodes",
+    (InstanceStatus.DRAINING, InstanceStatus.STOPPED): "move_instance",
+    (InstanceStatus.DRAINING, InstanceStatus.FAILED): "move_instance, fail_instances_of_lost_nodes",
 }
+
+
+class NodeFault(StrEnum):
+    """Reasons for which an Instance fails through no fault of its Version. Every other one is its container's."""
+
+    LOST = "Its node stopped reporting."
+    STOPPED = "Its node was stopped."
+    UNWATCHED = "Its container is gone and nobody watched it go."
 
 
 class VersionStatus(StrEnum):
@@ -86,10 +94,26 @@ class VersionStatus(StrEnum):
     FAILED = "failed"  #: `status_reason` says why.
 
 
+#: (from, to): the verbs in core/catalog.py that move it.
+VERSION_EDGES: dict[tuple[VersionStatus, VersionStatus], str] = {
+    (VersionStatus.PREPARING, VersionStatus.READY): "prepared",
+    (VersionStatus.PREPARING, VersionStatus.FAILED): "preparation_failed",
+    (VersionStatus.FAILED, VersionStatus.PREPARING): "prepare_again",
+    (VersionStatus.FAILED, VersionStatus.READY): "prepared",
+}
+
+
 class DeliveryStatus(StrEnum):
     PENDING = "pending"  #: Owed; `next_attempt_at` says when.
     DELIVERED = "delivered"  #: The receiver answered 2xx.
     GIVEN_UP = "given_up"  #: Every attempt failed; all are on record.
+
+
+#: (from, to): the verbs in core/webhooks.py that move it.
+DELIVERY_EDGES: dict[tuple[DeliveryStatus, DeliveryStatus], str] = {
+    (DeliveryStatus.PENDING, DeliveryStatus.DELIVERED): "record_attempt",
+    (DeliveryStatus.PENDING, DeliveryStatus.GIVEN_UP): "record_attempt",
+}
 
 
 class WebhookEvent(StrEnum):

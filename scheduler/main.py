@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core import health
 from core.clock import monotonic
-from core.jobs import open_queue
+from core.jobs import JobQueue
 from core.log import configure, get_logger
 from core.redis import SCHEDULER_BELL
 from core.resources import Resources, open_resources
@@ -35,7 +35,7 @@ _MAX_FAILURES = 30
 class Scheduler:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._jobs = open_queue(resources.settings)
+        self._jobs = JobQueue(resources.settings)
         self._due: dict[str, float] = {}
         self._healthy_since = monotonic()
         self._failures = 0

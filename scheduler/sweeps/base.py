@@ -3,15 +3,14 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from rq import Queue
-
+from core.jobs import JobQueue
 from core.resources import Resources
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     resources: Resources
-    jobs: Queue
+    jobs: JobQueue
     healthy_seconds: float
     """For how long the database has answered this scheduler without a break."""
 

@@ -1,6 +1,6 @@
 """Has Versions prepared that nobody is preparing: fresh ones, and those whose job died with its lease."""
 
-from core import catalog, jobs
+from core import catalog
 from core.log import get_logger
 from scheduler.sweeps.base import Context, Sweep
 
@@ -16,13 +16,13 @@ async def run(context: Context) -> None:
     async with database.autocommit() as tx:
         ids = await catalog.to_prepare(tx)
     # One at a time: a Version whose job waits in the queue must not be asked for again when its lease runs out.
-    if not ids or await jobs.are_waiting(context.jobs):
+    if not ids or await context.jobs.is_waiting():
         return
     async with database.transaction() as tx:
         leased = await catalog.lease_preparation(tx, ids[0], LEASE_SECONDS)
     if leased:
         log.info("asking for preparation", version=ids[0])
-        await jobs.enqueue_prepare_version(context.jobs, ids[0])
+        await context.jobs.prepare_version(ids[0])
 
 
 SWEEP = Sweep("prepare", INTERVAL_SECONDS, run, wakes=True)

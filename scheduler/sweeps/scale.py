@@ -104,7 +104,7 @@ def _name(version: Row) -> str:
 async def _is_crash_loop(tx: Transaction, world: _World, target: str, version_id: str) -> bool:
     if world.instances_of(target):
         return False
-    failures = [row for row in await fleet.recent_failures(tx, version_id, CRASH_LOOP_SECONDS) if row.ready_at is None]
+    failures = await fleet.failed_setups(tx, version_id, CRASH_LOOP_SECONDS)
     if len(failures) < CRASH_LOOP_FAILURES:
         return False
     last = failures[0]
