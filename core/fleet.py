@@ -15,6 +15,9 @@ from core.tables import Instance, Node
 # What an operator reads first; the container's own log keeps the rest.
 _SETUP_LOG_CHARACTERS = 64_000
 
+#: Stands where a node's boot id was, once its life has been declared over.
+REVOKED = ""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
@@ -52,10 +55,10 @@ async def holder_alive(tx: Transaction, name: str) -> bool:
 
 
 async def heartbeat(tx: Transaction, node_id: str, boot_id: str, gpus: list[dict], lease_seconds: float) -> bool:
-    """Renews the lease. False: it has run out, or the node was reborn elsewhere; this life must end."""
+    """Renews the lease. False: this life was declared lost, or the node was reborn elsewhere; it must end."""
     renewed = await tx.execute(
         update(Node)
-        .where(Node.id == node_id, Node.boot_id == boot_id, Node.lease_expires_at > func.now())
+        .where(Node.id == node_id, Node.boot_id == boot_id)
         .values(lease_expires_at=seconds_from_now(lease_seconds), gpus=gpus)
     )
     return bool(renewed.rowcount)
@@ -147,13 +150,21 @@ async def move_instance(
     return bool(moved.rowcount)
 
 
-async def fail_instances_of_lost_nodes(tx: Transaction) -> list[str]:
-    """What a silent node ran counts as gone; if the node comes back it removes the containers before anything else."""
-    alive = exists().where(Node.id == Instance.node_id, Node.lease_expires_at > func.now())
+async def declare_lost(tx: Transaction) -> list[str]:
+    """Ends the life of every node whose lease ran out, and with it its Instances; returns those.
+
+    Until this has happened a late node may still renew its lease. Afterwards it finds its boot revoked, removes its
+    containers, and only then begins another life: so no GPU is given away while somebody still computes on it.
+    """
+    silent = select(Node.id).where(Node.lease_expires_at <= func.now(), Node.boot_id != REVOKED).with_for_update()
+    ids = [row.id for row in await tx.all(silent)]
+    if not ids:
+        return []
+    await tx.execute(update(Node).where(Node.id.in_(ids)).values(boot_id=REVOKED))
     rows = await tx.all(
         update(Instance)
-        .where(Instance.status.in_(LIVE_INSTANCE), ~alive)
-        .values(status=InstanceStatus.FAILED, ended_at=func.now(), reason=NodeFault.LOST)
+        .where(Instance.status.in_(LIVE_INSTANCE), Instance.node_id.in_(ids))
+        .values(status=InstanceStatus.FAILED, ended_at=func.now(), reason="Its node stopped reporting.")
         .returning(Instance.id)
     )
     return [row.id for row in rows]

@@ -66,17 +66,17 @@ LIVE_INSTANCE = (
 )
 
 #: (from, to): the verbs in core/fleet.py that move it. Its node calls `move_instance`; the scheduler calls
-#: `fail_instances_of_lost_nodes`, which may end an Instance wherever it is.
+#: `declare_lost`, which may end an Instance wherever it is.
 INSTANCE_EDGES: dict[tuple[InstanceStatus, InstanceStatus], str] = {
     (InstanceStatus.PENDING, InstanceStatus.STARTING): "move_instance",
     (InstanceStatus.PENDING, InstanceStatus.STOPPED): "move_instance",
-    (InstanceStatus.PENDING, InstanceStatus.FAILED): "move_instance, fail_instances_of_lost_nodes",
+    (InstanceStatus.PENDING, InstanceStatus.FAILED): "move_instance, declare_lost",
     (InstanceStatus.STARTING, InstanceStatus.READY): "move_instance",
-    (InstanceStatus.STARTING, InstanceStatus.FAILED): "move_instance, fail_instances_of_lost_nodes",
+    (InstanceStatus.STARTING, InstanceStatus.FAILED): "move_instance, declare_lost",
     (InstanceStatus.READY, InstanceStatus.DRAINING): "move_instance",
-    (InstanceStatus.READY, InstanceStatus.FAILED): "move_instance, fail_instances_of_lost_nodes",
+    (InstanceStatus.READY, InstanceStatus.FAILED): "move_instance, declare_lost",
     (InstanceStatus.DRAINING, InstanceStatus.STOPPED): "move_instance",
-    (InstanceStatus.DRAINING, InstanceStatus.FAILED): "move_instance, fail_instances_of_lost_nodes",
+    (InstanceStatus.DRAINING, InstanceStatus.FAILED): "move_instance, declare_lost",
 }
 
 

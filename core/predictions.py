@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Update, bindparam, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import Row, Update, and_, bindparam, exists, func, insert, or_, select, tuple_, update
 
 from core import endings, queue
 from core.catalog import Runnable
@@ -189,11 +189,10 @@ async def finish(tx: Transaction, prediction_id: str, attempt: int, outcome: Out
 
 async def cancel(tx: Transaction, account_id: str, prediction_id: str) -> Row:
     """Ends a waiting prediction at once and asks the runner of a running one; what has ended stays as it is."""
-    canceled = update(TABLE).where(
-        TABLE.c.id == prediction_id,
-        TABLE.c.account_id == account_id,
-        TABLE.c.status == PredictionStatus.STARTING.value,
-    )
+    theirs = and_(TABLE.c.id == prediction_id, TABLE.c.account_id == account_id)
+    # Locked, or it might go back to its queue between the two questions below and hear neither.
+    await tx.execute(select(TABLE.c.id).where(theirs).with_for_update())
+    canceled = update(TABLE).where(theirs, TABLE.c.status == PredictionStatus.STARTING.value)
     values = {"status": PredictionStatus.CANCELED.value, "cancel_requested_at": func.now()}
     if not await _end_waiting(tx, canceled.values(values)):
         await _ask_to_cancel(tx, prediction_id, account_id)
@@ -248,15 +247,13 @@ async def waiting_since(tx: Transaction, seconds: float, limit: int) -> list[Row
     )
 
 
-async def orphans(tx: Transaction, limit: int, *, leases_count: bool) -> list[Row]:
-    """Running predictions whose holder is gone: its node's life is over, or its Instance has ended; and, if
-    `leases_count`, its node's lease ran out."""
+async def orphans(tx: Transaction, limit: int) -> list[Row]:
+    """Running predictions whose holder is gone: the life of its node is over, or its Instance has ended."""
     alive = exists().where(
         Instance.id == Prediction.instance_id,
         Instance.status.in_((InstanceStatus.READY, InstanceStatus.DRAINING)),
         Node.id == Instance.node_id,
         Node.boot_id == Prediction.node_boot_id,
-        *([Node.lease_expires_at > func.now()] if leases_count else []),
     )
     return list(
         await tx.all(

@@ -16,14 +16,13 @@ log = get_logger()
 
 async def run(context: Context) -> None:
     database = context.resources.database
-    leases_count = context.healthy_seconds > context.resources.settings.node_lease_seconds
-    if leases_count:
+    if context.healthy_seconds > context.resources.settings.node_lease_seconds:
         async with database.transaction() as tx:
-            lost = await fleet.fail_instances_of_lost_nodes(tx)
+            lost = await fleet.declare_lost(tx)
         if lost:
             log.warning("instances lost with their node", instances=lost)
     async with database.autocommit() as tx:
-        rows = await predictions.orphans(tx, _BATCH, leases_count=leases_count)
+        rows = await predictions.orphans(tx, _BATCH)
         versions = await catalog.versions_by_id(tx, list({row.version_id for row in rows})) if rows else {}
     for row in rows:
         async with database.transaction() as tx:

@@ -17,6 +17,8 @@ INTERVAL_SECONDS = 1.0
 #: So many Instances of a Version that fail within the window, and none that works: it is broken, not unlucky.
 CRASH_LOOP_FAILURES = 3
 CRASH_LOOP_SECONDS = 600.0
+#: Then whoever asks is refused at once for this long, before one more is tried.
+CRASH_LOOP_PAUSE_SECONDS = 30.0
 #: Instances of one target, where nobody has set a bound.
 MAX_INSTANCES = 8
 #: A boot that nobody has measured yet.
@@ -105,7 +107,7 @@ async def _is_crash_loop(tx: Transaction, world: _World, target: str, version_id
     if world.instances_of(target):
         return False
     failures = await fleet.failed_setups(tx, version_id, CRASH_LOOP_SECONDS)
-    if len(failures) < CRASH_LOOP_FAILURES:
+    if len(failures) < CRASH_LOOP_FAILURES or failures[0].seconds_ago > CRASH_LOOP_PAUSE_SECONDS:
         return False
     last = failures[0]
     reason = f"{len(failures)} containers of this version failed to start. The last one: {last.reason}"
