@@ -16,6 +16,7 @@ from cli.errors import Refusal
 from cli.example import example
 from cli.installation import Installation, installation
 from cli.keys import write_private
+from cli.launching import Forge
 from cli.leftovers import ProcessRecord, end, end_process
 from cli.model_folders import FIRST_MODEL, model_folders
 from cli.model_watch import ModelWatch
@@ -40,6 +41,7 @@ class Box:
         self._console = console
         self._supervisor = supervisor
         self._watching: asyncio.Task[None] | None = None
+        self._forge: Forge | None = None
 
     @property
     def _ready_file(self) -> Path:
@@ -50,6 +52,9 @@ class Box:
         self._ready_file.unlink(missing_ok=True)
         with step(self._console, "Checks") as current:
             own = await self._check(record, current)
+        # It loads while the servers start.
+        self._forge = Forge(own.environment, self._supervisor.log("forge"))
+        await self._forge.warm_up()
         if own.postgres:
             with step(self._console, "PostgreSQL") as current:
                 await self._start_postgres(own, own.postgres, current)
@@ -61,7 +66,7 @@ class Box:
         with step(self._console, "Setup") as current:
             await self._set_up(own, marker, current)
         with step(self._console, "Processes"):
-            await self._start_processes(own)
+            await self._start_processes(own, self._forge)
         if not marker.matches():
             with step(self._console, FIRST_MODEL) as current:
                 await self._watch_models(own, marker, current)
@@ -73,6 +78,8 @@ class Box:
             self._watching.cancel()
             await asyncio.wait({self._watching})
         await self._supervisor.stop_all()
+        if self._forge is not None:
+            await self._forge.close()
 
     async def _check(self, record: ProcessRecord, current: Step) -> Installation:
         checks.free_space(self._settings.data)
@@ -87,17 +94,17 @@ class Box:
         return own
 
     async def _start_postgres(self, own: Installation, server: Postgres, current: Step) -> None:
-        service = processes.postgres(own)
         if not server.is_initialized:
             current.say("making an empty database")
             server.before_init()
+            environment = processes.server_environment(own, server.binaries)
             try:
-                await run(server.init_command, service.environment, privileges=server.privileges)
+                await run(server.init_command, environment, privileges=server.privileges)
             except ProgramFailed as error:
                 raise Refusal(f"PostgreSQL could not make its database: {error}") from None
             server.after_init()
             SetupMarker(own).clear()
-        await self._supervisor.start(service)
+        await self._supervisor.start(processes.postgres(own))
         await self._until("postgres", partial(_succeeds, server.ready_command))
 
     async def _set_up(self, own: Installation, marker: SetupMarker, current: Step) -> None:
@@ -105,15 +112,16 @@ class Box:
         if marker.matches():
             current.detail = "as before"
             return
+        marker.clear()
         try:
             await run((sys.executable, "-m", "cli.setup"), own.environment, current.say)
         except ProgramFailed as error:
             raise Refusal(str(error)) from None
 
-    async def _start_processes(self, own: Installation) -> None:
+    async def _start_processes(self, own: Installation, forge: Forge) -> None:
         for name in processes.PROCESSES:
             health.forget(self._settings, name)
-            await self._supervisor.start(processes.process(own, name))
+            await self._supervisor.start(processes.process(forge, name))
         for name in processes.PROCESSES:
             await self._until(name, partial(self._is_healthy, own, name))
 

@@ -36,6 +36,7 @@ class ModelWatch:
     def _line(self, line: str) -> None:
         change = json.loads(line)
         model, status = change["model"], change["status"]
+        was_waited_for = self._statuses.get(model) == "preparing"
         self._statuses[model] = status
         if status == "failed":
             sentence = f"{model} could not be prepared: {change['reason']}"
@@ -45,7 +46,7 @@ class ModelWatch:
                 self._tell(sentence)
         elif status == "ready" and model == FIRST_MODEL and not self._first.done():
             self._first.set_result(None)
-        elif status == "ready":
+        elif status == "ready" and was_waited_for:
             self._tell(f"{model} is ready.")
 
     def _fail(self, sentence: str) -> None:

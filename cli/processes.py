@@ -1,10 +1,10 @@
 """The processes of one box as services: what they are started with, and how long each may take to stop."""
 
 import signal
-import sys
 from pathlib import Path
 
 from cli.installation import Installation
+from cli.launching import Forge, Module, Program
 from cli.supervisor import Service
 
 #: Millrace's own, in the order in which they start; they stop in the opposite one, so that nothing new comes in first.
@@ -21,13 +21,9 @@ _GRACE_SECONDS = {
 }
 
 
-def process(installation: Installation, name: str) -> Service:
-    return Service(
-        name,
-        (sys.executable, "-m", *PROCESSES[name]),
-        installation.environment,
-        grace_seconds=_GRACE_SECONDS.get(name, 10.0),
-    )
+def process(forge: Forge, name: str) -> Service:
+    module, *arguments = PROCESSES[name]
+    return Service(name, Module(forge, module, arguments), grace_seconds=_GRACE_SECONDS.get(name, 10.0))
 
 
 def postgres(installation: Installation) -> Service:
@@ -35,9 +31,7 @@ def postgres(installation: Installation) -> Service:
     assert server is not None
     return Service(
         "postgres",
-        server.command,
-        _server_environment(installation, server.binaries),
-        privileges=server.privileges,
+        Program(server.command, server_environment(installation, server.binaries), server.privileges),
         # To PostgreSQL SIGTERM means: when the last client has gone. SIGINT means now, SIGQUIT without tidying up.
         stop_signal=signal.SIGINT,
         hurry_signal=signal.SIGQUIT,
@@ -49,9 +43,9 @@ def postgres(installation: Installation) -> Service:
 def redis(installation: Installation) -> Service:
     server = installation.redis
     assert server is not None
-    return Service("redis", server.command, _server_environment(installation, Path(server.server).parent))
+    return Service("redis", Program(server.command, server_environment(installation, Path(server.server).parent)))
 
 
-def _server_environment(installation: Installation, binaries: Path) -> dict[str, str]:
+def server_environment(installation: Installation, binaries: Path) -> dict[str, str]:
     """Next to nothing: LANG, PGDATA and the like must not change what the servers do."""
     return {"PATH": f"{binaries}:{installation.environment.get('PATH', '')}"}

@@ -1,16 +1,15 @@
 """Keeps processes running: starts them, says when one ends and starts it again, and stops them in order.
 
-Knows nothing of what they do. Each has a session of its own, so that Ctrl-C reaches only us, and is asked to stop by
-the kernel should we be killed.
+Knows neither what they do nor how they are started.
 """
 
 import asyncio
-import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cli.launching import Launchable, Running
 from cli.leftovers import ProcessRecord
 from core.clock import monotonic
 
@@ -22,12 +21,10 @@ _STEADY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`privileges` are options of setpriv(1); `before_start` clears what an earlier life left in the way."""
+    """`before_start` clears what an earlier life left in the way; `hurry_signal` follows when the grace is over."""
 
     name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    privileges: Sequence[str] = ()
+    what: Launchable
     stop_signal: signal.Signals = signal.SIGTERM
     grace_seconds: float = 10.0
     hurry_signal: signal.Signals = signal.SIGKILL
@@ -37,7 +34,7 @@ class Service:
 @dataclass(slots=True)
 class _Kept:
     service: Service
-    process: asyncio.subprocess.Process
+    running: Running
     deaths: int = 0
     keeper: asyncio.Task[None] = field(init=False)
 
@@ -56,7 +53,7 @@ class Supervisor:
         log = self.log(service.name)
         if log.exists():
             log.replace(log.with_suffix(".log.1"))
-        kept = _Kept(service, await self._spawn(service))
+        kept = _Kept(service, await self._launch(service))
         kept.keeper = asyncio.create_task(self._keep(kept))
         self._kept[service.name] = kept
 
@@ -75,31 +72,21 @@ class Supervisor:
     def log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
 
-    async def _spawn(self, service: Service) -> asyncio.subprocess.Process:
+    async def _launch(self, service: Service) -> Running:
         service.before_start()
-        # setpriv sets the signal after the user: the kernel forgets it when the user changes.
-        command = ("setpriv", "--pdeathsig", "TERM", *service.privileges, *service.command)
-        with self.log(service.name).open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=dict(service.environment),
-                start_new_session=True,
-            )
-        self._record.add(service.name, process.pid, service.stop_signal)
-        return process
+        running = await service.what.launch(service.name, self.log(service.name))
+        self._record.add(service.name, running.pid, service.stop_signal)
+        return running
 
     async def _keep(self, kept: _Kept) -> None:
         name, delay = kept.service.name, _FIRST_DELAY_SECONDS
         while True:
             started = monotonic()
-            status = await kept.process.wait()
+            how = await kept.running.wait()
             kept.deaths += 1
             if monotonic() - started > _STEADY_SECONDS:
                 delay = _FIRST_DELAY_SECONDS
-            self._tell(f"{name} ended ({_how(status)}) and starts again in {delay:g} s; see {self.log(name)}.")
+            self._tell(f"{name} ended ({how}: {self.log(name)}) and starts again in {delay:g} s.")
             delay = await self._start_again(kept, delay)
 
     async def _start_again(self, kept: _Kept, delay: float) -> float:
@@ -108,7 +95,7 @@ class Supervisor:
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
             try:
-                kept.process = await self._spawn(kept.service)
+                kept.running = await self._launch(kept.service)
                 return delay
             except OSError as error:
                 self._tell(f"{kept.service.name} cannot be started ({error}); the next try is in {delay:g} s.")
@@ -116,18 +103,17 @@ class Supervisor:
     async def _stop(self, kept: _Kept) -> None:
         kept.keeper.cancel()
         await asyncio.wait([kept.keeper])
-        process, service = kept.process, kept.service
-        if process.returncode is None:
-            _signal(process, service.stop_signal)
-            if not await self._ends(process, service.grace_seconds):
-                self._tell(f"{service.name} has not stopped yet and is killed.")
-                _signal(process, service.hurry_signal)
-                await process.wait()
+        running, service = kept.running, kept.service
+        running.send_signal(service.stop_signal)
+        if not await self._ends(running, service.grace_seconds):
+            self._tell(f"{service.name} has not stopped yet and is killed.")
+            running.send_signal(service.hurry_signal)
+            await running.wait()
         self._record.remove(service.name)
 
-    async def _ends(self, process: asyncio.subprocess.Process, seconds: float) -> bool:
+    async def _ends(self, running: Running, seconds: float) -> bool:
         """Whether it ends within its grace, and before somebody hurries us."""
-        ended = asyncio.create_task(process.wait())
+        ended = asyncio.create_task(running.wait())
         hurried = asyncio.create_task(self._hurried.wait())
         await asyncio.wait({ended, hurried}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
@@ -135,17 +121,3 @@ class Supervisor:
             ended.cancel()
             return False
         return True
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    try:
-        if number == signal.SIGKILL:
-            os.killpg(process.pid, number)  # What it started in its own session goes with it.
-        else:
-            process.send_signal(number)
-    except ProcessLookupError:
-        return  # It ended meanwhile, which is what we want.
-
-
-def _how(status: int) -> str:
-    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
