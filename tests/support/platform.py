@@ -42,8 +42,8 @@ MODELS = Path(__file__).parents[2] / "cog_models"
 
 # What is left after a power cut matters to nobody; what is left after a kill does, so commits are synchronous.
 DATABASE_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
-#: Enough for a machine that does a dozen other things, and short enough to wait for.
-QUICK = {"node_lease_seconds": 5.0, "node_heartbeat_seconds": 1.0, "cancel_grace_seconds": 1.5}
+#: A lease stays as long as it is: a busy machine may not let a node turn for ten seconds.
+QUICK = {"node_heartbeat_seconds": 1.0, "cancel_grace_seconds": 1.5}
 
 START_SECONDS = 60.0
 #: Preparing reads the model's schema in its environment; building that, if nobody has yet, takes longest.
@@ -66,6 +66,7 @@ class Process:
     privileges: Sequence[str] = ()
     stop_signal: signal.Signals = signal.SIGTERM
     before_start: Callable[[], None] = lambda: None
+    is_wanted: bool = field(default=False, init=False)
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -80,6 +81,7 @@ class Process:
     def start(self) -> None:
         assert not self.is_running, f"{self.name} runs already"
         self.before_start()
+        self.is_wanted = True
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
                 ["setpriv", "--pdeathsig", self.stop_signal.name.removeprefix("SIG"), *self.privileges, *self.command],
@@ -125,6 +127,7 @@ class Platform:
         self._redis = embedded_redis(self._sockets)
         self.settings = _settings(data, self._postgres, self._redis.url, settings)
         self.processes = {process.name: process for process in self._processes()}
+        self._docker = docker.from_env() if self.settings.runtime == "docker" else None
         self.resources: Resources
         self.client: Client
         self._publisher: str
@@ -185,6 +188,8 @@ class Platform:
         self._end_containers()
         for name in reversed(SERVERS):
             await self.processes[name].stop()
+        if self._docker is not None:
+            self._docker.close()
         shutil.rmtree(self._sockets, ignore_errors=True)
         return left
 
@@ -193,7 +198,10 @@ class Platform:
         process = self.processes[name]
         process.send(number)
         if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+            process.is_wanted = False
             await process.wait()
+        if name == "postgres":
+            await self.resources.database.engine.dispose()
 
     async def restart(self, name: str) -> None:
         """Starts it anew, killing it where it runs, and waits until it is up, as its supervisor would."""
@@ -207,6 +215,11 @@ class Platform:
     async def restart_redis(self) -> None:
         """Kills it and starts an empty one."""
         await self.restart("redis")
+
+    def check(self) -> None:
+        """Nobody may have ended but those that a test has killed."""
+        for process in self.processes.values():
+            assert process.is_running or not process.is_wanted, f"{process.name} ended by itself:\n{process.tail()}"
 
     async def heal(self) -> None:
         """Starts whatever a test has left dead, so that the next one finds everything up."""
@@ -257,12 +270,15 @@ class Platform:
         return [process for process in psutil.process_iter() if _home(process).startswith(instances)]
 
     def docker_containers(self) -> list[Any]:
-        if self.settings.runtime != "docker":
+        if self._docker is None:
             return []
-        client = docker.from_env()
-        self._stack.callback(client.close)
         label = f"millrace.installation={self.settings.installation}"
-        return client.containers.list(all=True, filters={"label": label})
+        return self._docker.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+
+    def instances_with_containers(self) -> set[str]:
+        below = self.settings.data / "instances"
+        processes = {Path(_home(process)).relative_to(below).parts[0] for process in self.model_processes()}
+        return processes | {container.labels["millrace.instance"] for container in self.docker_containers()}
 
     def _end_containers(self) -> None:
         for process in self.model_processes():

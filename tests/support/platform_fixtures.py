@@ -3,7 +3,7 @@
 `platform` is for tests that leave it as they found it; `own_platform` is for those that break it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 
 import pytest
 
@@ -23,3 +23,14 @@ async def own_platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     """One for the tests of a module, without models, to be broken and healed."""
     async with Platform(tmp_path_factory.mktemp("own-platform")) as platform:
         yield platform
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what the processes said."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Platform):
+                report.sections.append(("processes", value.logs()))
+    return report
