@@ -6,6 +6,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from core.lifecycle import WebhookEvent
 
+#: For readers of the schema. `Field(deprecated=True)` would also warn the server itself, at every request.
+_DEPRECATED = {"deprecated": True}
+
 
 def _http_url(url: str) -> str:
     if not url.startswith(("https://", "http://")):
@@ -24,8 +27,12 @@ class RunRequest(BaseModel):
     input: dict[str, Any]
     webhook: WebhookUrl | None = None
     webhook_events_filter: list[Annotated[WebhookEvent, Field(strict=False)]] | None = None
-    webhook_completed: WebhookUrl | None = Field(None, deprecated=True, description="`webhook`, completion only.")
-    stream: bool | None = Field(None, deprecated=True, description="Ignored: `urls.stream` is always there.")
+    webhook_completed: WebhookUrl | None = Field(
+        None, description="`webhook`, completion only.", json_schema_extra=_DEPRECATED
+    )
+    stream: bool | None = Field(
+        None, description="Ignored: `urls.stream` is always there.", json_schema_extra=_DEPRECATED
+    )
 
     @property
     def webhook_url(self) -> str | None:
