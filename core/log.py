@@ -5,10 +5,13 @@ import re
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from core.settings import Settings
 
 _SECRET = re.compile(r"(token|secret|password|authorization|api_key)", re.IGNORECASE)
+# Without local variables, which hold tokens, secrets and inputs.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
 
 
 def _redact(_logger: object, _method: str, event: dict) -> dict:
@@ -28,9 +31,10 @@ def configure(settings: Settings, process: str) -> None:
         _redact,
     ]
     if settings.log_json:
-        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        last = [_TRACEBACKS, structlog.processors.JSONRenderer()]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
