@@ -28,4 +28,4 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         yield Resources(settings, database, redis, FileStore(settings))
     finally:
         await database.close()
-        await redis.aclose()
+        await redis.aclose(close_connection_pool=True)
