@@ -164,7 +164,7 @@ async def declare_lost(tx: Transaction) -> list[str]:
     rows = await tx.all(
         update(Instance)
         .where(Instance.status.in_(LIVE_INSTANCE), Instance.node_id.in_(ids))
-        .values(status=InstanceStatus.FAILED, ended_at=func.now(), reason="Its node stopped reporting.")
+        .values(status=InstanceStatus.FAILED, ended_at=func.now(), reason=NodeFault.LOST)
         .returning(Instance.id)
     )
     return [row.id for row in rows]
@@ -182,7 +182,12 @@ async def failed_setups(tx: Transaction, version_id: str, seconds: float) -> lis
     """
     return list(
         await tx.all(
-            select(Instance.id, Instance.reason, Instance.ended_at, Instance.setup_logs)
+            select(
+                Instance.id,
+                Instance.reason,
+                Instance.setup_logs,
+                func.extract("epoch", func.now() - Instance.ended_at).label("seconds_ago"),
+            )
             .where(
                 Instance.version_id == version_id,
                 Instance.status == InstanceStatus.FAILED,
