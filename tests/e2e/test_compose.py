@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.compose import TOKEN, Compose, compose
 from tests.support.docker_fixtures import PROJECTS
-from tests.support.docker_images import cog_image, push
+from tests.support.docker_images import cog_image, push, untag
 
 pytestmark = pytest.mark.docker
 
@@ -46,6 +46,7 @@ except OSError as error: print(error)
 def installation(docker_client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     with compose(docker_client, tmp_path_factory.mktemp("compose")) as installation:
         yield installation
+    untag(docker_client, installation.registry)
     network = f"{installation.name}-models"
     for left in docker_client.networks.list(names=[network]):
         left.remove()

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import docker
 import pytest
-from docker.models.images import Image
 
-from tests.support.docker_images import cog_image, push
+from tests.support.docker_images import cog_image, push, untag
 from tests.support.registries import registry
 
 PROJECTS = Path(__file__).parents[1] / "cog_projects"
@@ -26,8 +25,7 @@ def docker_client() -> Iterator[docker.DockerClient]:
 def image_registry(docker_client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with registry(tmp_path_factory.mktemp("registry")) as host:
         yield host
-        for image in docker_client.images.list():
-            _untag(docker_client, image, f"{host}/")
+        untag(docker_client, host)
 
 
 @pytest.fixture(scope="session")
@@ -39,11 +37,3 @@ def model_image(docker_client: docker.DockerClient, image_registry: str) -> Mode
         return push(docker_client, image, f"{image_registry}/tests/{project}", sdk_version)
 
     return build
-
-
-def _untag(client: docker.DockerClient, image: Image, prefix: str) -> None:
-    """With its last tag in a repository an image loses its digests there too."""
-    tags = [name for name in image.tags if name.startswith(prefix)]
-    digests = [name for name in image.attrs["RepoDigests"] if name.startswith(prefix)]
-    for name in tags or digests:
-        client.images.remove(name)

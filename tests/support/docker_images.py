@@ -91,6 +91,16 @@ def push(client: docker.DockerClient, image: str, repository: str, tag: str = "l
     raise RuntimeError(f"Pushing {repository}:{tag} gave no digest.")
 
 
+def untag(client: docker.DockerClient, host: str) -> None:
+    """Forget what was pushed to or pulled from the registry at `host`."""
+    for image in client.images.list():
+        # With its last tag in a repository an image loses its digests there too.
+        tags = [name for name in image.tags if name.startswith(f"{host}/")]
+        digests = [name for name in image.attrs["RepoDigests"] if name.startswith(f"{host}/")]
+        for name in tags or digests:
+            client.images.remove(name)
+
+
 def _environment_image(client: docker.DockerClient, sdk_version: str, config: CogConfig) -> str:
     """Python with Cog and the project's requirements; kept under a tag, since pip takes longest of all."""
     requirements = " ".join(f"'{line}'" for line in (f"cog=={sdk_version}", *config.requirements))
