@@ -11,7 +11,8 @@ What keeps a model container in, and what does not:
 - Each container owns 169.254.169.254 itself, and with it the route to 169.254.0.0/16: the metadata services of the
   clouds cannot be reached, and without NET_ADMIN it cannot undo that. This needs no firewall rule.
 - The internet stays reachable, since models fetch weights and input files; so do the local network and whatever listens
-  on this machine's own addresses. To close those, an operator adds rules to Docker's DOCKER-USER and INPUT chains.
+  on this machine's own addresses. To close those, an operator adds rules to Docker's DOCKER-USER and INPUT chains, but
+  has to let containers reach the node, which listens on the gateway of their network.
 """
 
 import asyncio
