@@ -29,6 +29,9 @@ from core.tables import File
 UPLOAD, OUTPUT = "upload", "output"
 
 _REFERENCE = re.compile(r"^millrace-file:([0-9a-z]+)/(.+)$", re.DOTALL)
+# It becomes a header when the file is fetched, and clients and models write into it what they like.
+_CONTENT_TYPE = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}(?:; ?[\w.+-]{1,127}=[\w.+-]{1,127})*", re.ASCII)
+_UNKNOWN_CONTENT_TYPE = "application/octet-stream"
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -141,7 +144,7 @@ async def store(files: FileStore, new: NewFile, chunks: AsyncIterator[bytes], li
         "kind": new.kind,
         "prediction_id": new.prediction_id,
         "name": new.name,
-        "content_type": new.content_type,
+        "content_type": new.content_type if _CONTENT_TYPE.fullmatch(new.content_type) else _UNKNOWN_CONTENT_TYPE,
         "size": measured.size,
         **measured.digests,
         "metadata": new.metadata or {},
