@@ -3,7 +3,7 @@
 Pure ASGI, because Starlette's own middleware base class costs a task per request.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import orjson
@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: A multipart upload is its file and a little around it.
 _MULTIPART_OVERHEAD_BYTES = 1024 * 1024
+#: orjson reads 1024 levels and writes 254: what is read must still be written with a page of others around it.
+_DEEPEST = 200
 
 
 class BodyLimit:
@@ -57,8 +59,28 @@ class VersionAlias:
 
 class _OrjsonRequest(Request):
     async def json(self) -> Any:
-        # Unlike the standard library's parser this one refuses deep nesting, NaN and lone surrogates.
-        return orjson.loads(await self.body())
+        # Unlike the standard library's parser this one refuses NaN and lone surrogates.
+        body = await self.body()
+        document = orjson.loads(body)
+        if body.count(b"[") + body.count(b"{") > _DEEPEST:
+            refuse_deep_nesting(document)
+        return document
+
+
+def refuse_deep_nesting(document: Any) -> None:
+    """Raises `HTTPException`; what a body reader raises becomes `HTTPException` in any case."""
+    level = [document]
+    for _ in range(_DEEPEST):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return
+    raise HTTPException(400, f"The body is nested more than {_DEEPEST} levels deep.")
+
+
+def _children(node: Any) -> Iterable[Any]:
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()
 
 
 class JsonRoute(APIRoute):

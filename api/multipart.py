@@ -11,11 +11,15 @@ import orjson
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 
+from api.body import refuse_deep_nesting
 from core.errors import BadRequest, InvalidField, InvalidInput
 
 _NAME_BYTES = 255
 _METADATA_BYTES = 64 * 1024
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
+_BRACKETED = re.compile(rf"metadata(?:{_BRACKET.pattern})+")
+# As orjson writes the character that Postgres does not keep.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,8 @@ async def read_upload(request: Request) -> Upload:
     name = _text(form, "filename") or content.filename or "file"
     if len(name.encode()) > _NAME_BYTES:
         raise InvalidInput([InvalidField("string_lte", "filename", f"Must be at most {_NAME_BYTES} bytes")])
-    kind = _text(form, "type") or content.content_type or "application/octet-stream"
-    return Upload(content, name.replace("\x00", ""), kind, await _metadata(form))
+    kind = _text(form, "type") or content.content_type or ""
+    return Upload(content, name.replace("\x00", ""), kind, _storable(await _metadata(form)))
 
 
 def _text(form: FormData, field: str) -> str | None:
@@ -58,10 +62,20 @@ async def _metadata(form: FormData) -> dict[str, Any]:
     return metadata
 
 
+def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Refuses before the bytes are kept what the row could not hold."""
+    refuse_deep_nesting(metadata)
+    if _NUL.search(orjson.dumps(metadata)):
+        raise InvalidInput([InvalidField("format", "metadata", "Must not contain the character U+0000")])
+    return metadata
+
+
 def _bracketed(form: FormData) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for field, value in form.multi_items():
         if field.startswith("metadata[") and isinstance(value, str):
+            if not _BRACKETED.fullmatch(field):
+                raise InvalidInput([InvalidField("format", field, "Must be like metadata[key] or metadata[key][key]")])
             *path, last = _BRACKET.findall(field)
             place = metadata
             for key in path:
