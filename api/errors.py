@@ -9,17 +9,31 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from core.errors import BadRequest, InvalidField, InvalidInput, MillraceError, NotFound, Unavailable
+from core.errors import (
+    BadRequest,
+    Invalid,
+    InvalidField,
+    InvalidInput,
+    MillraceError,
+    NotFound,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from core.log import get_logger
 
 log = get_logger()
 
 _TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Payload too large"}
 #: pydantic's word: Replicate's, for the fields of a request's body.
-_FIELD_TYPES = {"missing": "required", "extra_forbidden": "additional_property_not_allowed"}
+_FIELD_TYPES = {
+    "missing": "required",
+    "extra_forbidden": "additional_property_not_allowed",
+    "string_too_short": "string_gte",
+    "string_too_long": "string_lte",
+}
 
 
 def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **extra: Any) -> Response:
@@ -31,6 +45,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(MillraceError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(SQLAlchemyError, _unavailable)
     app.add_exception_handler(RedisError, _unavailable)
     app.add_exception_handler(Exception, _unexpected)
@@ -47,6 +62,8 @@ async def _ours(request: Request, error: MillraceError) -> Response:
 
 
 async def _invalid_request(request: Request, error: RequestValidationError) -> Response:
+    if isinstance(error.body, bytes):  # Left unread, because of what its type is said to be.
+        return await _ours(request, UnsupportedMediaType())
     found = error.errors()
     if any(item["type"] in ("json_invalid", "json_type") for item in found):
         return await _ours(request, BadRequest("The body is not valid JSON."))
@@ -68,6 +85,12 @@ async def _http(request: Request, error: HTTPException) -> Response:
         return await _ours(request, NotFound(f"There is nothing at {request.url.path}."))
     title = _TITLES.get(error.status_code, "Request failed")
     return problem(error.status_code, title, str(error.detail), dict(error.headers or {}))
+
+
+async def _unstorable(request: Request, error: DataError) -> Response:
+    return await _ours(
+        request, Invalid("The request holds a character or a number that cannot be stored, such as NUL.")
+    )
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from core.lifecycle import WebhookEvent
 
@@ -12,7 +13,7 @@ _DEPRECATED = {"deprecated": True}
 
 def _http_url(url: str) -> str:
     if not url.startswith(("https://", "http://")):
-        raise ValueError("Must be an http(s) URL")
+        raise PydanticCustomError("format", "Must be an http(s) URL")
     return url
 
 
