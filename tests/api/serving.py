@@ -1,0 +1,39 @@
+"""The real app, served by uvicorn in a thread of its own, as the api process serves it."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from api.main import create_app
+from core.log import configure
+from core.settings import Settings
+from tests.support.ports import free_port
+
+START_SECONDS = 30
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[Settings]:
+    """Gives the settings with which it is served: `url` is where it answers."""
+    port = free_port()
+    settings = settings.model_copy(update={"port": port, "public_url": f"http://127.0.0.1:{port}"})
+    config = uvicorn.Config(
+        create_app(settings), host="127.0.0.1", port=port, log_config=None, ws="none", timeout_graceful_shutdown=1
+    )
+    configure(settings, "api")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not server.started:
+            assert thread.is_alive(), "The api ended while it started."
+            assert time.monotonic() < deadline, "The api did not start."
+            time.sleep(0.02)
+        yield settings
+    finally:
+        server.should_exit = True
+        thread.join(START_SECONDS)
