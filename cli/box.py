@@ -42,6 +42,7 @@ class Box:
         self._supervisor = supervisor
         self._watching: asyncio.Task[None] | None = None
         self._forge: Forge | None = None
+        self._models: list[Path] = []
 
     @property
     def _ready_file(self) -> Path:
@@ -53,7 +54,7 @@ class Box:
         with step(self._console, "Checks") as current:
             own = await self._check(record, current)
         # It loads while the servers start.
-        self._forge = Forge(own.environment, self._supervisor.log("forge"))
+        self._forge = Forge(own.environment, self._supervisor.log("forge"), self._ready_file)
         await self._forge.warm_up()
         if own.postgres:
             with step(self._console, "PostgreSQL") as current:
@@ -83,6 +84,7 @@ class Box:
 
     async def _check(self, record: ProcessRecord, current: Step) -> Installation:
         checks.free_space(self._settings.data)
+        self._models = model_folders(self._settings)
         if leftovers := record.leftovers():
             current.say(f"ending what was left running: {', '.join(one.name for one in leftovers)}")
             await end(leftovers)
@@ -150,7 +152,7 @@ class Box:
     async def _watch_models(self, own: Installation, marker: SetupMarker, current: Step) -> None:
         watch = ModelWatch(own, self._tell)
         self._watching = asyncio.create_task(self._follow(watch, marker))
-        if any(folder.name == FIRST_MODEL for folder in model_folders(self._settings)):
+        if any(folder.name == FIRST_MODEL for folder in self._models):
             current.say("its environment is being built, which takes a minute on the first start")
             await watch.first_ready()
 

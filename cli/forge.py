@@ -1,7 +1,10 @@
-"""`python -m cli.forge`: loads once what every process needs, then forks one for each order on its stdin.
+"""`python -m cli.forge <file>`: loads once what every process needs, then forks one for each order on its stdin.
 
 Each of Millrace's processes spends more than a second of CPU on the same imports; five of them on two cores would make
 every start wait. A fork has them at once, and shares their memory. Knows only how to fork; `cli/launching.py` orders.
+
+When nobody can order any more, because `up` was killed, it removes the file that says all is well, and ends; the kernel
+then asks its forks to stop.
 """
 
 import ctypes
@@ -12,6 +15,7 @@ import os
 import runpy
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 # What all five load anyway; what is one process's own, it loads itself, beside the others.
@@ -35,6 +39,7 @@ def main() -> None:
             _become(order)
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
+    Path(sys.argv[1]).unlink(missing_ok=True)
 
 
 def _become(order: dict[str, Any]) -> None:

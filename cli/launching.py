@@ -71,9 +71,10 @@ class _Child:
 class Forge:
     """`cli.forge`, started when it is first needed, and again should it have died."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], log: Path, ready_file: Path) -> None:
         self._environment = environment
         self._log = log
+        self._ready_file = ready_file
         self._process: asyncio.subprocess.Process | None = None
         self._one_order = asyncio.Lock()
 
@@ -83,7 +84,7 @@ class Forge:
             return
         with self._log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "cli.forge"),
+                *(sys.executable, "-m", "cli.forge", str(self._ready_file)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=output,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cli.errors import Refusal
 from core.settings import Settings
 
 #: Prepared before all others, so that something runs within a minute.
@@ -14,5 +15,10 @@ def models_root(settings: Settings) -> Path:
 
 
 def model_folders(settings: Settings) -> list[Path]:
+    """Raises `Refusal` where there are none."""
     found = (file.parent for file in models_root(settings).glob("*/cog.yaml"))
-    return sorted(found, key=lambda folder: (folder.name != FIRST_MODEL, folder.name))
+    folders = sorted(found, key=lambda folder: (folder.name != FIRST_MODEL, folder.name))
+    if not folders:
+        root = models_root(settings)
+        raise Refusal(f"There are no Cog projects in {root}; set MILLRACE_MODELS to a folder that has some.")
+    return folders

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
 from cli.errors import Refusal
-from cli.model_folders import model_folders, models_root
+from cli.model_folders import model_folders
 from core import accounts, bundles, catalog
 from core.bundles import BundleError
 from core.cog_config import read_config
@@ -35,12 +35,7 @@ async def setup(settings: Settings) -> None:
     async with open_resources(settings) as resources:
         publisher = await seed_accounts(resources)
         gpus = await seed_hardware(resources)
-        folders = model_folders(settings)
-        if not folders:
-            raise Refusal(
-                f"There are no Cog projects in {models_root(settings)}; set MILLRACE_MODELS to a folder of them."
-            )
-        for folder in folders:
+        for folder in model_folders(settings):
             await publish(resources, publisher, folder, gpus)
 
 

@@ -12,7 +12,15 @@ from cli.model_folders import models_root
 
 _ROOT = Path(__file__).parents[1]
 # Everything whose change may change what the setup does.
-_CODE = ("cli/setup.py", "core/*.py", "core/tables/*.py", "migrations/versions/*.py")
+_CODE = (
+    "cli/setup.py",
+    "core/bundles.py",
+    "core/catalog.py",
+    "core/cog_config.py",
+    "core/dockerignore.py",
+    "core/hardware.py",
+    "migrations/versions/*.py",
+)
 
 
 class SetupMarker:

@@ -1,0 +1,44 @@
+# Two commands are enough: `make up` to run Millrace, `make test` to test it. Both bring what they need into .venv.
+PYTHON ?= python3
+VENV := .venv
+# Without pipefail a failed install would look like a finished one.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --progress-bar off --editable
+COUNT := awk '/^Collecting/ { printf "\r  %d packages found", ++n; fflush() } END { print n ? ", installed." : "  nothing new." }'
+
+.PHONY: up test lint bench clean
+
+up: $(VENV)/.installed
+	@$(VENV)/bin/millrace up
+
+test: $(VENV)/.installed-test lint
+	@$(VENV)/bin/pytest
+
+lint: $(VENV)/.installed-test
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+bench: $(VENV)/.installed-test
+	@$(VENV)/bin/python -m bench.overhead
+
+# What Millrace keeps in .millrace stays.
+clean:
+	rm -rf $(VENV)
+
+# The stamps are newer than pyproject.toml as long as nothing has to be installed.
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing Millrace and what it needs into $(VENV): a minute or two."
+	@$(INSTALL) '.[embedded]' | $(COUNT)
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing Millrace, what it needs and what its tests need into $(VENV)."
+	@$(INSTALL) '.[embedded,test]' | $(COUNT)
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Millrace needs Python 3.11 or newer; name one with 'make PYTHON=python3.12 up'." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "There is no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
