@@ -1,0 +1,214 @@
+"""The queue is fair, loses and repeats nothing, wakes who waits, and can itself be lost."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as bounds
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from core import queue
+from core.ids import new_id
+from core.redis import SCHEDULER_BELL, open_redis
+from core.resources import Resources
+from core.settings import Settings
+
+
+@pytest.fixture
+def redis(resources: Resources) -> Redis:
+    return resources.redis
+
+
+@pytest.fixture
+def target() -> str:
+    return f"{new_id()}@cpu"
+
+
+async def test_an_account_with_many_waiting_delays_another_by_one_turn(redis: Redis, target: str) -> None:
+    await queue.push_many(redis, [(target, "greedy", f"g{number}") for number in range(1000)])
+    await queue.push(redis, target, "modest", "m")
+    assert await queue.take(redis, target, 2) == ["g0", "m"]
+
+
+async def test_accounts_take_turns_and_each_is_served_in_its_own_order(redis: Redis, target: str) -> None:
+    for number in range(3):
+        for account in ("a", "b", "c"):
+            await queue.push(redis, target, account, f"{account}{number}")
+    taken = [await queue.take(redis, target, 1) for _ in range(9)]
+    assert [id for [id] in taken] == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "c2"]
+
+
+async def test_pushing_twice_is_pushing_once(redis: Redis, target: str) -> None:
+    await queue.push(redis, target, "a", "1")
+    await queue.push(redis, target, "a", "1")
+    assert await queue.push_many(redis, [(target, "a", "1"), (target, "a", "2")]) == 1
+    assert await queue.depth(redis, target) == 2
+    assert await queue.take(redis, target, 5) == ["1", "2"]
+
+
+async def test_what_was_taken_may_come_back(redis: Redis, target: str) -> None:
+    await queue.push(redis, target, "a", "1")
+    await queue.take(redis, target, 1)
+    await queue.push(redis, target, "a", "1")
+    assert await queue.take(redis, target, 1) == ["1"]
+
+
+async def test_removing_takes_it_out_and_only_it(redis: Redis, target: str) -> None:
+    for id in ("1", "2", "3"):
+        await queue.push(redis, target, "a", id)
+    await queue.remove(redis, target, "a", "2")
+    await queue.remove(redis, target, "a", "2")
+    await queue.remove(redis, target, "stranger", "4")
+    assert await queue.take(redis, target, 5) == ["1", "3"]
+
+
+async def test_an_account_whose_last_one_is_removed_takes_no_turn(redis: Redis, target: str) -> None:
+    await queue.push(redis, target, "a", "1")
+    await queue.push(redis, target, "b", "2")
+    await queue.remove(redis, target, "a", "1")
+    await queue.push(redis, target, "a", "3")
+    assert await queue.take(redis, target, 5) == ["2", "3"]
+
+
+async def test_nothing_of_an_empty_queue_stays_in_redis(redis: Redis, target: str) -> None:
+    await queue.push_many(redis, [(target, account, f"{account}{n}") for account in "ab" for n in range(100)])
+    await queue.take(redis, target, 150)
+    await queue.remove(redis, target, "b", "b99")
+    await queue.take(redis, target, 100)
+    assert await redis.keys(f"queue:{{{target}}}*") == []
+
+
+async def test_many_takers_lose_nothing_and_repeat_nothing(redis: Redis, target: str) -> None:
+    pushed = [f"{account}-{number}" for number in range(40) for account in ("a", "b", "c", "d")]
+
+    async def push_all() -> None:
+        for id in pushed:
+            await queue.push(redis, target, id[0], id)
+
+    async def take_all(taken: list[str]) -> None:
+        while len(taken) < len(pushed):
+            if found := await queue.take(redis, target, 3):
+                taken += found
+            elif len(taken) < len(pushed):
+                await queue.wait(redis, target)
+
+    taken: list[str] = []
+    takers = [asyncio.create_task(take_all(taken)) for _ in range(4)]
+    await push_all()
+    await asyncio.wait_for(asyncio.wait(takers, return_when=asyncio.FIRST_COMPLETED), 30)
+    for taker in takers:
+        taker.cancel()
+    await asyncio.wait(takers)
+    assert Counter(taken) == Counter(pushed)
+
+
+async def test_a_blocked_taker_wakes_when_something_comes(redis: Redis, target: str) -> None:
+    waiting = asyncio.create_task(queue.wait(redis, target))
+    await asyncio.sleep(0)
+    await queue.push(redis, target, "a", "1")
+    await asyncio.wait_for(waiting, 4.5)
+    assert await queue.take(redis, target, 1) == ["1"]
+
+
+async def test_a_taker_that_leaves_some_leaves_the_bell_ringing(redis: Redis, target: str) -> None:
+    """Whoever took the token and one prediction must not leave the other takers asleep on the rest."""
+    await queue.push(redis, target, "a", "1")
+    await queue.wait(redis, target)
+    await queue.push_many(redis, [(target, "a", "2"), (target, "b", "3")])
+    for _ in range(2):
+        await queue.wait(redis, target)
+    assert await queue.take(redis, target, 1) == ["1"]
+    await asyncio.wait_for(queue.wait(redis, target), 4.5)
+
+
+async def test_the_scheduler_is_woken_only_where_nobody_serves(redis: Redis, target: str) -> None:
+    await redis.delete(SCHEDULER_BELL)
+    await queue.announce(redis, target)
+    await queue.push(redis, target, "a", "1")
+    assert not await redis.exists(SCHEDULER_BELL)
+    await queue.withdraw(redis, target)
+    await queue.push(redis, target, "a", "2")
+    assert await redis.exists(SCHEDULER_BELL)
+
+
+async def test_a_redis_that_forgot_everything_takes_pushes_again(redis: Redis, target: str) -> None:
+    await queue.push(redis, target, "a", "1")
+    await redis.script_flush()
+    await redis.flushall()
+    assert await queue.push_many(redis, [(target, "a", "1"), (target, "a", "2")]) == 2
+    await redis.script_flush()
+    assert await queue.take(redis, target, 5) == ["1", "2"]
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["push", "push", "push", "take", "remove"]), st.integers(0, 2), st.integers(0, 7)),
+    max_size=60,
+)
+
+
+class Ring:
+    """What the queue should be, in the plainest Python: a list of accounts and a list for each."""
+
+    def __init__(self) -> None:
+        self.accounts: list[str] = []
+        self.waiting: dict[str, list[str]] = {}
+
+    def push(self, account: str, id: str) -> None:
+        if any(id in ids for ids in self.waiting.values()):
+            return
+        if not self.waiting.setdefault(account, []):
+            self.accounts.append(account)
+        self.waiting[account].append(id)
+
+    def take(self, count: int) -> list[str]:
+        taken = []
+        while len(taken) < count and self.accounts:
+            account = self.accounts.pop(0)
+            taken.append(self.waiting[account].pop(0))
+            if self.waiting[account]:
+                self.accounts.append(account)
+        return taken
+
+    def remove(self, account: str, id: str) -> None:
+        if id in self.waiting.get(account, []):
+            self.waiting[account].remove(id)
+            if not self.waiting[account]:
+                self.accounts.remove(account)
+
+
+def test_any_order_of_pushes_takes_and_removes_is_fair_and_exact(settings: Settings) -> None:
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        redis = open_redis(settings)
+
+        @bounds(max_examples=40, deadline=None)
+        @given(STEPS)
+        def check(steps: list[tuple[str, int, int]]) -> None:
+            runner.run(follow(redis, steps))
+
+        try:
+            check()
+        finally:
+            runner.run(redis.aclose(close_connection_pool=True))
+
+
+async def follow(redis: Redis, steps: list[tuple[str, int, int]]) -> None:
+    target, ring = f"{new_id()}@cpu", Ring()
+    for step, who, number in steps:
+        account, id = f"account{who}", f"{who}-{number}"
+        match step:
+            case "push":
+                await queue.push(redis, target, account, id)
+                ring.push(account, id)
+            case "take":
+                assert await queue.take(redis, target, number) == ring.take(number)
+            case "remove":
+                await queue.remove(redis, target, account, id)
+                ring.remove(account, id)
+        left = sum(map(len, ring.waiting.values()))
+        assert await queue.depth(redis, target) == left
+        if left:
+            assert await redis.exists(f"queue:{{{target}}}:bell"), "something waits, so the bell holds a token"
+    assert await queue.take(redis, target, 1000) == ring.take(1000)
+    assert not await redis.keys(f"queue:{{{target}}}*")
