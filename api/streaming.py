@@ -25,18 +25,17 @@ _REASONS = {
 }
 
 
-async def events(state: State, prediction_id: str, last_event_id: str | None) -> AsyncIterator[bytes]:
+async def events(state: State, row: Row, last_event_id: str | None) -> AsyncIterator[bytes]:
     """Ends after `done`. A stream that Redis has lost is told again from the row."""
     yield _GREETING
     redis = state.resources.redis
     after, told = _position(last_event_id), 0
-    row = await _row(state, prediction_id)
     while True:
-        if PredictionStatus(row.status).is_terminal and not await streams.exists(redis, prediction_id):
-            async for event in _from_row(state, row, told):
+        if PredictionStatus(row.status).is_terminal and not await streams.exists(redis, row.id):
+            async for event in _from_row(state, row, told or _heard(row, last_event_id)):
                 yield event
             return
-        entries = await streams.read(redis, prediction_id, after)
+        entries = await streams.read(redis, row.id, after)
         for entry in entries:
             after = entry.id
             if entry.kind == "done":
@@ -47,20 +46,26 @@ async def events(state: State, prediction_id: str, last_event_id: str | None) ->
                 told += 1
         if not entries:
             yield _KEEP_ALIVE
-            row = await _row(state, prediction_id)
-
-
-async def _row(state: State, prediction_id: str) -> Row:
-    async with state.database.autocommit() as tx:
-        return await predictions.find(tx, prediction_id)
+            async with state.database.autocommit() as tx:
+                row = await predictions.find(tx, row.id)
 
 
 async def _from_row(state: State, row: Row, told: int) -> AsyncIterator[bytes]:
-    moment = int(row.completed_at.timestamp() * 1000)
+    moment = _ended_ms(row)
     for index, datum in enumerate(await _data(state, row.output)):
         if index >= told:
             yield _event("output", f"{moment}-{index}", datum)
     yield _end(f"{moment}-{1_000_000}", PredictionStatus(row.status), row.error)
+
+
+def _ended_ms(row: Row) -> int:
+    return int(row.completed_at.timestamp() * 1000)
+
+
+def _heard(row: Row, last_event_id: str | None) -> int:
+    """How many data a listener had from the row before it came back."""
+    found = _EVENT_ID.match(last_event_id or "")
+    return int(found[2]) + 1 if found and int(found[1]) == _ended_ms(row) else 0
 
 
 async def _data(state: State, value: Any) -> list[str]:

@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from api.dependencies import StateDep
 from api.streaming import events
-from core import wire
+from core import predictions, wire
 from core.errors import NotFound
 
 router = APIRouter(tags=["streams"])
@@ -22,8 +22,8 @@ async def listen(
 ) -> StreamingResponse:
     """Output as it comes, as server-sent events: `output`, then `error` if it failed, then `done`."""
     prediction_id = wire.prediction_of_stream(state.settings, capability)
-    if prediction_id is None:
+    async with state.database.autocommit() as tx:
+        row = prediction_id and await predictions.find(tx, prediction_id)
+    if row is None:
         raise NotFound("There is no such stream.")
-    return StreamingResponse(
-        events(state, prediction_id, last_event_id), headers=_HEADERS, media_type="text/event-stream"
-    )
+    return StreamingResponse(events(state, row, last_event_id), headers=_HEADERS, media_type="text/event-stream")
