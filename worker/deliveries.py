@@ -5,18 +5,18 @@ redirect is followed, and no private address is called unless the operator allow
 """
 
 import asyncio
+import errno
 import ipaddress
 import socket
 from dataclasses import dataclass
 
 import aiohttp
 import orjson
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
 from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook
-from yarl import URL
 
 from core import accounts, files, predictions, webhooks, wire
 from core.clock import monotonic, now
@@ -46,34 +46,25 @@ class Posted:
     duration_ms: int
 
 
-class PublicResolver(AbstractResolver):
-    """Resolves names to public addresses only, at the moment of connecting, so that no later answer slips past."""
-
-    def __init__(self) -> None:
-        self._resolver = aiohttp.ThreadedResolver()
-
-    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        public = [result for result in found if ipaddress.ip_address(result["host"]).is_global]
-        if not public:
-            raise OSError(f"{host} has no public address, and this server calls no private ones")
-        return public
-
-    async def close(self) -> None:
-        await self._resolver.close()
+def public_socket(address: AddrInfoType) -> socket.socket:
+    """The socket for a connection to a public address; raises for any other, however the URL or a name spelled it."""
+    family, kind, protocol, _, (host, *_) = address
+    if not ipaddress.ip_address(host).is_global:
+        raise OSError(errno.EACCES, f"{host} is a private address, and this server calls no private ones")
+    return socket.socket(family, kind, protocol)
 
 
 class Sender:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._allow_private = resources.settings.allow_private_webhooks
         self._http: aiohttp.ClientSession
         self._room = asyncio.Semaphore(_CONCURRENT)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. What is in flight then stays claimed and is due again after a minute."""
-        resolver = None if self._allow_private else PublicResolver()
-        connector = aiohttp.TCPConnector(resolver=resolver, limit=_CONCURRENT)
+        # Asked at the moment of connecting, so that no later answer of a name server slips past.
+        socket_factory = None if self._resources.settings.allow_private_webhooks else public_socket
+        connector = aiohttp.TCPConnector(socket_factory=socket_factory, limit=_CONCURRENT)
         async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as self._http:
             turning = asyncio.create_task(self._turn_for_ever())
             stopped = asyncio.create_task(stop.wait())
@@ -138,8 +129,8 @@ class Sender:
         try:
             async with self._resources.database.autocommit() as tx:
                 row = await predictions.find(tx, prediction_id)
-            if row is None or row.completed_at is not None:
-                return  # its end has overtaken it, and says everything
+            if row is None or self._is_overtaken(row):
+                return
             body, secret = await self._render(prediction_id)
             posted = await self._post(row.webhook_url, f"msg_{new_id()}", body, secret)
             log.info("webhook passed on", prediction=prediction_id, event_name=event, http_status=posted.http_status)
@@ -147,6 +138,10 @@ class Sender:
             log.warning("passing webhook lost", prediction=prediction_id, error=str(error))
         finally:
             self._room.release()
+
+    def _is_overtaken(self, row: Row) -> bool:
+        """Whether its end, which says everything, is told as well."""
+        return row.completed_at is not None and webhooks.wants(row, WebhookEvent.COMPLETED)
 
     async def _render(self, prediction_id: str) -> tuple[bytes, str]:
         """The body, the same JSON as `GET /v1/predictions/<id>` with files as URLs, and the secret that signs it."""
@@ -169,21 +164,8 @@ class Sender:
         began = monotonic()
         http_status, error = None, None
         try:
-            self._refuse_private_literal(url)
             async with self._http.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 http_status = response.status
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failure:
             error = (str(failure) or type(failure).__name__)[:_ERROR_CHARACTERS]
         return Posted(http_status, error, int((monotonic() - began) * 1000))
-
-    def _refuse_private_literal(self, url: str) -> None:
-        """aiohttp resolves names only: an address written into the URL never meets the resolver."""
-        if self._allow_private:
-            return
-        host = URL(url).host or ""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return
-        if not address.is_global:
-            raise OSError(f"{host} is a private address, and this server calls no private ones")
