@@ -3,11 +3,13 @@
 A remembered token or Version is believed for a moment only, so a revoked one is refused almost at once everywhere.
 """
 
+from typing import Any
+
 from cachetools import LRUCache, TTLCache
 from sqlalchemy import Row
 
 from api.waiting import Waiter
-from core import accounts, catalog
+from core import accounts, catalog, files
 from core.catalog import Runnable
 from core.inputs import InputSchema
 from core.resources import Resources
@@ -52,3 +54,10 @@ class State:
         if schema is None:
             schema = self._schemas[runnable.version_id] = InputSchema(runnable.openapi_schema)
         return schema
+
+    async def shown(self, output: Any) -> Any:
+        """An output with its files as this server gives them: URLs, or data URIs where clients need those."""
+        if not (self.settings.inlines_files and files.references(output)):
+            return files.with_urls(self.settings, output)
+        async with self.database.autocommit() as tx:
+            return await files.with_data(self.resources.files, tx, self.settings, output)

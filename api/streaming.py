@@ -12,7 +12,7 @@ import orjson
 from sqlalchemy import Row
 
 from api.state import State
-from core import files, predictions, streams
+from core import predictions, streams
 from core.lifecycle import PredictionStatus
 
 _EVENT_ID = re.compile(r"^(\d{1,20}):(\d{1,20})$")
@@ -71,12 +71,7 @@ def _heard(row: Row, last_event_id: str | None) -> int:
 async def _data(state: State, value: Any) -> list[str]:
     """One text per item: a chunk as it is, a file as this server gives it, anything else as JSON."""
     items = value if isinstance(value, list) else [] if value is None else [value]
-    if files.references(items):
-        if state.settings.inlines_files:
-            async with state.database.autocommit() as tx:
-                items = await files.with_data(state.resources.files, tx, state.settings, items)
-        else:
-            items = files.with_urls(state.settings, items)
+    items = await state.shown(items)
     return [item if isinstance(item, str) else orjson.dumps(item).decode() for item in items]
 
 

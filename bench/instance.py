@@ -37,28 +37,22 @@ class Instance:
         used: dict[str, float] = {}
         for process in [self.process, *self.process.children(recursive=True)]:
             try:
-                times, role = process.cpu_times(), _role(process.cmdline())
+                times, role = process.cpu_times(), _role(process)
             except psutil.NoSuchProcess:
                 continue
             used[role] = used.get(role, 0.0) + times.user + times.system
         return used
 
 
-def _role(command: list[str]) -> str:
-    line = " ".join(command)
-    for role, sign in (
-        ("model", "cog.server.http"),
-        ("api", "-m api"),
-        ("node", "worker node"),
-        ("scheduler", "-m scheduler"),
-        ("webhooks", "worker webhooks"),
-        ("jobs", "worker jobs"),
-        ("redis", "redis-server"),
-        ("postgres", "postgres"),
-    ):
-        if sign in line:
-            return role
-    return "model" if "coglet" in line or "multiprocessing" in line else "other"
+def _role(process: psutil.Process) -> str:
+    """`millrace up` names its own processes; a model is whatever runs below its Cog server."""
+    name = process.name()
+    if name.startswith("millrace-"):
+        return name.removeprefix("millrace-")
+    if name in ("postgres", "redis-server"):
+        return name.removesuffix("-server")
+    line = " ".join(process.cmdline())
+    return "model" if "cog.server" in line or "coglet" in line or "multiprocessing" in line else "other"
 
 
 @contextmanager

@@ -102,8 +102,7 @@ def unpack(archive: Path, destination: Path) -> None:
     try:
         with tarfile.open(archive, mode="r:gz") as tar:
             for entry in _checked(tar):
-                # numeric_owner and filter: whatever the archive says, files belong to us and are not setuid.
-                tar.extract(entry, destination, numeric_owner=True, filter="data")
+                _write(tar, entry, destination / entry.name)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, BundleError) as error:
         shutil.rmtree(destination)
         if isinstance(error, BundleError):
@@ -111,6 +110,18 @@ def unpack(archive: Path, destination: Path) -> None:
         raise BundleError(
             f"{archive.name} is not a readable tar.gz archive ({error}); pack the project again."
         ) from error
+
+
+def _write(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: Path) -> None:
+    """Not `extract`: whatever the archive says, files belong to us and are not setuid, and Debian 12's Python 3.11.2
+    does not know its `filter` yet."""
+    if entry.isdir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tar.extractfile(entry) as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target)
+    path.chmod(0o755 if entry.mode & 0o100 else 0o644)
 
 
 def _checked(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, func, sel
 from sqlalchemy.dialects.postgresql import JSONB
 
 from core import ledger, metering, streams, webhooks
-from core.database import Transaction
+from core.database import Direct, Doorbells, Hot, Transaction
 from core.lifecycle import PredictionStatus, WebhookEvent
 from core.redis import DELIVERY_BELL, FINISHED_CHANNEL, publish, ring
 from core.tables import Prediction
@@ -40,30 +40,32 @@ def ending(moved: Update, micros: ColumnElement[int] | None = None) -> Select:
 _ANNOUNCED = ("id", "account_id", "target", "status", "error", "stream_kind", "webhook_url", "webhook_events")
 _USAGE_COLUMNS = [metering.TABLE.c[name] for name in ("id", "account_id", "amount_nanos")]
 
-_FINISH = ending(
-    update(TABLE)
-    .where(held(bindparam("p_id"), bindparam("p_attempt")))
-    .values(
-        status=bindparam("p_status"),
-        output=bindparam("p_output", type_=JSONB(none_as_null=True)),
-        error=bindparam("p_error"),
-        failure_code=bindparam("p_failure_code"),
-        logs=bindparam("p_logs"),
-        metrics=bindparam("p_metrics", type_=JSONB),
-    ),
-    bindparam("p_micros", type_=metering.TABLE.c.micros.type),
+_FINISH = Hot(
+    ending(
+        update(TABLE)
+        .where(held(bindparam("p_id"), bindparam("p_attempt")))
+        .values(
+            status=bindparam("p_status"),
+            output=bindparam("p_output", type_=JSONB(none_as_null=True)),
+            error=bindparam("p_error"),
+            failure_code=bindparam("p_failure_code"),
+            logs=bindparam("p_logs"),
+            metrics=bindparam("p_metrics", type_=JSONB),
+        ),
+        bindparam("p_micros", type_=metering.TABLE.c.micros.type),
+    )
 )
 
 
-async def finish(tx: Transaction, parameters: dict[str, Any]) -> Any:
+async def finish(tx: Transaction | Direct, parameters: dict[str, Any]) -> Any:
     """What `announce` needs; None: it was not this attempt's any more."""
-    row = (await tx.execute(_FINISH, parameters)).first()
+    row = await tx.run(_FINISH, parameters)
     if row is not None:
         announce(tx, row)
     return row
 
 
-def announce(tx: Transaction, row: Any) -> None:
+def announce(tx: Doorbells, row: Any) -> None:
     """Once committed: wakes whoever waits or listens, and the sender of what is owed."""
     if row.stream_kind:
         tx.after_commit(streams.end, row.id, row.status, row.error)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Update, and_, bindparam, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import Double, Row, Update, and_, bindparam, cast, exists, func, insert, or_, select, tuple_, update
 
 from core import endings, queue
 from core.catalog import Runnable
-from core.database import Transaction, seconds_from_now
+from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.endings import TABLE, held
 from core.errors import NotFound, StaleWrite
 from core.ids import new_id
@@ -57,19 +57,22 @@ class Outcome:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-async def get(tx: Transaction, account_id: str, prediction_id: str) -> Row:
-    row = await tx.first(select(Prediction).where(Prediction.id == prediction_id, Prediction.account_id == account_id))
+_GET = Hot(select(TABLE).where(TABLE.c.id == bindparam("p_id"), TABLE.c.account_id == bindparam("p_account")))
+
+
+async def get(tx: Transaction | Direct, account_id: str, prediction_id: str) -> Row:
+    row = await tx.run(_GET, {"p_id": prediction_id, "p_account": account_id})
     if row is None:
         raise NotFound("The requested prediction could not be found.")
     return row
 
 
-_FIND = select(TABLE).where(TABLE.c.id == bindparam("p_id"))
+_FIND = Hot(select(TABLE).where(TABLE.c.id == bindparam("p_id")))
 
 
-async def find(tx: Transaction, prediction_id: str) -> Row | None:
+async def find(tx: Transaction | Direct, prediction_id: str) -> Row | None:
     """Whoever owns it: for processes of the platform, and for capability URLs."""
-    return (await tx.execute(_FIND, {"p_id": prediction_id})).first()
+    return await tx.run(_FIND, {"p_id": prediction_id})
 
 
 async def list_page(
@@ -97,10 +100,16 @@ async def list_page(
 # --- the path ---------------------------------------------------------------------------------------------------------
 
 
-_CREATE = insert(TABLE).returning(*TABLE.c)
+_CREATED_WITH = (
+    *("id", "account_id", "model", "version_id", "target", "hardware_sku", "source", "status", "input"),
+    *("stream_kind", "webhook_url", "webhook_events"),
+)
+# Without a deadline the interval is null, and so is the sum.
+_DEADLINE = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, cast(bindparam("p_deadline"), Double))
+_CREATE = Hot(insert(TABLE).values(deadline_at=_DEADLINE).returning(*TABLE.c), _CREATED_WITH)
 
 
-async def create(tx: Transaction, request: Request) -> Row:
+async def create(tx: Transaction | Direct, request: Request) -> Row:
     """T1: the row, in `starting`; once committed it is queued, and the scheduler woken if nothing serves it."""
     runnable = request.runnable
     values = {
@@ -116,11 +125,9 @@ async def create(tx: Transaction, request: Request) -> Row:
         "stream_kind": output_kind(runnable.openapi_schema).stream_kind,
         "webhook_url": request.webhook_url,
         "webhook_events": request.webhook_events,
+        "p_deadline": request.deadline_seconds,
     }
-    statement = _CREATE
-    if request.deadline_seconds is not None:
-        statement = _CREATE.values(deadline_at=seconds_from_now(request.deadline_seconds))
-    row = (await tx.execute(statement, values)).one()
+    row = await tx.run(_CREATE, values)
     tx.after_commit(queue.push, runnable.target, request.account_id, request.id)
     return row
 
@@ -133,7 +140,7 @@ _HOLDS_LEASE = exists().where(
     Node.lease_expires_at > func.now(),
 )
 _PRICE = select(Hardware.price_nanos_per_second).where(Hardware.sku == TABLE.c.hardware_sku).scalar_subquery()
-_START = (
+_START = Hot(
     update(TABLE)
     .where(TABLE.c.id == bindparam("p_id"), TABLE.c.status == PredictionStatus.STARTING.value, _HOLDS_LEASE)
     .values(
@@ -149,13 +156,13 @@ _START = (
 )
 
 
-async def start(tx: Transaction, prediction_id: str, instance_id: str, node_boot_id: str) -> Row | None:
+async def start(tx: Transaction | Direct, prediction_id: str, instance_id: str, node_boot_id: str) -> Row | None:
     """T2: `starting -> processing` on this Instance, at today's price. None: somebody else has it, or it has ended.
 
     A node whose lease ran out, or that has been reborn since, is refused here.
     """
     parameters = {"p_id": prediction_id, "p_instance": instance_id, "p_boot": node_boot_id}
-    return (await tx.execute(_START, parameters)).first()
+    return await tx.run(_START, parameters)
 
 
 async def append(tx: Transaction, prediction_id: str, attempt: int, output: Any, logs: str) -> bool:
@@ -164,7 +171,7 @@ async def append(tx: Transaction, prediction_id: str, attempt: int, output: Any,
     return bool(written.rowcount)
 
 
-async def finish(tx: Transaction, prediction_id: str, attempt: int, outcome: Outcome) -> None:
+async def finish(tx: Transaction | Direct, prediction_id: str, attempt: int, outcome: Outcome) -> None:
     """T3: the end, with its usage record, its charge and its owed webhook, or none of them. Raises `StaleWrite`."""
     ended = await endings.finish(
         tx,

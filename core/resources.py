@@ -23,7 +23,7 @@ class Resources:
 @asynccontextmanager
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     redis = open_redis(settings)
-    database = open_database(settings, redis)
+    database = await open_database(settings, redis)
     try:
         yield Resources(settings, database, redis, FileStore(settings))
     finally:

@@ -70,7 +70,7 @@ class Runner:
 
     async def start(self) -> Row | None:
         """T2. None: it was canceled, is somebody else's, or this node's lease is no longer good."""
-        async with self._resources.database.autocommit() as tx:
+        async with self._resources.database.direct() as tx:
             self.row = await predictions.start(tx, self.prediction_id, self._seat.instance_id, self._seat.boot_id)
             if self.row is not None and webhooks.wants(self.row, WebhookEvent.START):
                 tx.after_commit(webhooks.pass_on, self.row.id, WebhookEvent.START)
@@ -103,7 +103,7 @@ class Runner:
         pause = 0.0
         while True:
             try:
-                async with self._resources.database.autocommit() as tx:
+                async with self._resources.database.direct() as tx:
                     await predictions.finish(tx, self.row.id, self.row.attempt, outcome)
                 return
             except StaleWrite:

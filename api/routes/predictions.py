@@ -14,7 +14,6 @@ from api.responses import Json
 from api.schemas.predictions import PredictionRequest, RunRequest
 from api.state import State
 from core import files, predictions, wire
-from core.database import Transaction
 from core.lifecycle import PredictionStatus
 from core.predictions import Request as NewPrediction
 
@@ -67,8 +66,10 @@ async def list_predictions(
 
 
 @router.get("/predictions/{prediction_id}")
-async def get(prediction_id: str, state: StateDep, caller: Caller, tx: Reading) -> Json:
-    return Json(await _shown(state, tx, await predictions.get(tx, caller.id, prediction_id)))
+async def get(prediction_id: str, state: StateDep, caller: Caller) -> Json:
+    async with state.database.direct() as tx:
+        row = await predictions.get(tx, caller.id, prediction_id)
+    return Json(await _shown(state, row))
 
 
 @router.post("/predictions/{prediction_id}/cancel")
@@ -79,8 +80,7 @@ async def cancel(prediction_id: str, state: StateDep, caller: Caller) -> Json:
             row = await predictions.cancel(tx, caller.id, prediction_id)
         if row.completed_at is None:
             await state.waiter.wait(finished, _CANCEL_HOLD_SECONDS, lambda: _has_ended(state, prediction_id))
-    async with state.database.autocommit() as tx:
-        return Json(await _shown(state, tx, await predictions.get(tx, caller.id, prediction_id)))
+    return await get(prediction_id, state, caller)
 
 
 async def _create(
@@ -97,7 +97,7 @@ async def _create(
         deadline_seconds=deadline,
     )
     if hold is None:
-        async with state.database.autocommit() as tx:
+        async with state.database.direct() as tx:
             row = await predictions.create(tx, new)
         return Json(wire.prediction(state.settings, row, None), 201)
     return await _create_and_wait(state, new, hold)
@@ -105,15 +105,16 @@ async def _create(
 
 async def _create_and_wait(state: State, new: NewPrediction, hold: float) -> Json:
     with state.waiter.expect(new.id) as finished:
-        async with state.database.autocommit() as tx:
+        async with state.database.direct() as tx:
             row = await predictions.create(tx, new)
         ended = await state.waiter.wait(finished, hold, lambda: _has_ended(state, new.id))
     headers = {"Preference-Applied": "wait"}
     if not ended:
         # Every client takes any other status for the final answer, so the row as it was created is what they get.
         return Json(wire.prediction(state.settings, row, None), 202, headers)
-    async with state.database.autocommit() as tx:
-        return Json(await _shown(state, tx, await predictions.find(tx, new.id)), 201, headers)
+    async with state.database.direct() as tx:
+        row = await predictions.find(tx, new.id)
+    return Json(await _shown(state, row), 201, headers)
 
 
 def _listed(state: State, row: Row) -> dict[str, Any]:
@@ -123,15 +124,11 @@ def _listed(state: State, row: Row) -> dict[str, Any]:
 
 
 async def _has_ended(state: State, prediction_id: str) -> bool:
-    async with state.database.autocommit() as tx:
+    async with state.database.direct() as tx:
         row = await predictions.find(tx, prediction_id)
     return row is None or PredictionStatus(row.status).is_terminal
 
 
-async def _shown(state: State, tx: Transaction, row: Row) -> dict[str, Any]:
+async def _shown(state: State, row: Row) -> dict[str, Any]:
     """One prediction with its files as this server gives them: URLs, or data URIs where clients need those."""
-    if state.settings.inlines_files:
-        output = await files.with_data(state.resources.files, tx, state.settings, row.output)
-    else:
-        output = files.with_urls(state.settings, row.output)
-    return wire.prediction(state.settings, row, output)
+    return wire.prediction(state.settings, row, await state.shown(row.output))
