@@ -44,13 +44,15 @@ def idle_limit(bounds: Bounds, boot_seconds: float) -> float:
 
 
 def wanted(demand: Demand, supply: Supply, bounds: Bounds) -> int:
-    """How many Instances there should be, those that are booting included. Never below what runs right now."""
+    """How many Instances there should be, those that are booting included.
+
+    What merely runs asks for none: it has its Instance, which may be leaving. Only what has idled for long may go.
+    """
     current = supply.booting + supply.ready
-    busy = math.ceil(demand.running / demand.slots)
     if demand.waiting:
-        return _clamp(max(_grown(demand, supply, current), busy), bounds)
+        return _clamp(_grown(demand, supply, current), bounds)
     expired = sum(idle > idle_limit(bounds, supply.boot_seconds) for idle in supply.idle_seconds)
-    return _clamp(max(current - expired, busy), bounds)
+    return _clamp(current - expired, bounds)
 
 
 def _grown(demand: Demand, supply: Supply, current: int) -> int:

@@ -9,7 +9,7 @@ import signal
 import uvloop
 from redis.exceptions import RedisError
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core import health
@@ -28,7 +28,7 @@ log = get_logger()
 _LEADER_LOCK = 7_310_002
 _PASS_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
-#: So many passes that break in a row, and it is better to start afresh.
+#: So many breaks without a whole pass between them, and it is better to start afresh.
 _MAX_FAILURES = 30
 
 
@@ -45,20 +45,25 @@ class Scheduler:
         while True:
             try:
                 async with self._resources.database.engine.connect() as connection:
-                    if await self._lead(connection):
+                    try:
+                        await self._take_lead(connection)
                         await self._sweep_for_ever(connection)
+                    finally:
+                        # Back in the pool it would hold the lock, and nobody could lead.
+                        await connection.invalidate()
             except (SQLAlchemyError, OSError) as error:
                 self._stumble("database", error)
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _lead(self, connection: AsyncConnection) -> bool:
+    async def _take_lead(self, connection: AsyncConnection) -> None:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         # A dead leader's lock goes when Postgres notices its connection is gone: soon, for a process on any machine.
         await connection.execute(text("SET tcp_keepalives_idle = 5"))
-        leads = bool(await self._scalar(connection, f"SELECT pg_try_advisory_lock({_LEADER_LOCK})"))
-        if leads:
-            log.info("leading")
-        return leads
+        while True:
+            if await self._scalar(connection, f"SELECT pg_try_advisory_lock({_LEADER_LOCK})"):
+                break
+            await asyncio.sleep(_RETRY_SECONDS)
+        log.info("leading")
 
     async def _sweep_for_ever(self, connection: AsyncConnection) -> None:
         woken = True
@@ -69,19 +74,23 @@ class Scheduler:
             woken = await self._wake()
 
     async def _pass(self, woken: bool) -> None:
+        """Runs what is due. A sweep that breaks keeps no other from its turn."""
         moment = monotonic()
         context = Context(self._resources, self._jobs, moment - self._healthy_since)
-        for sweep in SWEEPS:
-            if moment >= self._due.get(sweep.name, 0.0) or (woken and sweep.wakes):
-                self._due[sweep.name] = moment + sweep.interval_seconds
-                await self._run_sweep(sweep, context)
+        due = [sweep for sweep in SWEEPS if moment >= self._due.get(sweep.name, 0.0) or (woken and sweep.wakes)]
+        if all([await self._run_sweep(sweep, context, moment) for sweep in due]):
+            self._failures = 0
 
-    async def _run_sweep(self, sweep: Sweep, context: Context) -> None:
+    async def _run_sweep(self, sweep: Sweep, context: Context, moment: float) -> bool:
+        self._due[sweep.name] = moment + sweep.interval_seconds
         try:
             await sweep.run(context)
-            self._failures = 0
+        except SQLAlchemyError as error:
+            self._stumble(sweep.name, error)
+            return False
         except (RedisError, OSError) as error:
             log.warning("sweep not finished", sweep=sweep.name, error=str(error))
+        return True
 
     async def _wake(self) -> bool:
         """True if somebody rang, False when a second has passed."""
@@ -93,7 +102,9 @@ class Scheduler:
             return False
 
     def _stumble(self, where: str, error: Exception) -> None:
-        self._healthy_since = monotonic()
+        if not isinstance(error, SQLAlchemyError) or isinstance(error, OperationalError):
+            # The database was away, and with it every node's way to report.
+            self._healthy_since = monotonic()
         self._failures += 1
         log.warning("pass broken, will try again", where=where, error=str(error), failures=self._failures)
         if self._failures >= _MAX_FAILURES:

@@ -17,6 +17,7 @@ class Need:
     hardware_sku: str
     missing: int
     waiting: int
+    oldest_wait: float = 0.0
     gpu_count: int = 0
     gpu_model: str | None = None
 
@@ -78,7 +79,7 @@ def plan(needs: list[Need], nodes: list[NodeState], held: list[Held]) -> Plan:
         result.refusals[need.target] = board.refusal(need)
         victim = board.victim(need)
         if victim is not None:
-            result.evictions[victim.id] = f"Made room for {need.waiting} waiting predictions of another model."
+            result.evictions[victim.id] = "Made room for another model, which is waited for."
     return result
 
 
@@ -129,23 +130,26 @@ class _Board:
 
     def refusal(self, need: Need) -> str:
         usable = [node for node in self._nodes if need.artifact_kind in node.artifact_kinds]
+        is_open = [node for node in usable if not node.is_cordoned]
         if not self._nodes:
             return "No node is up: start one with `python -m worker node`."
         if not usable:
             runs = {"image": "Docker", "bundle": "the process runtime"}[need.artifact_kind]
-            return f"None of {len(self._nodes)} nodes runs {runs}, which this model needs."
-        if all(node.is_cordoned for node in usable):
+            return f"No node runs {runs}, which this model needs."
+        if not is_open:
             return "Every node that could run this model is cordoned."
-        if need.gpu_count:
-            return self._gpu_refusal(need, usable)
-        return f"All {sum(node.max_instances for node in usable)} places for containers are taken."
+        if not need.gpu_count or any(len(self._matching(node, need)) >= need.gpu_count for node in is_open):
+            return f"All {sum(node.max_instances for node in is_open)} places for containers are taken."
+        return self._gpu_refusal(need, is_open)
 
-    def _gpu_refusal(self, need: Need, usable: list[NodeState]) -> str:
-        fitting = sum(model == need.gpu_model for node in usable for model in node.gpus.values())
-        if not fitting:
-            return f"No node has a healthy {need.gpu_model}, the Hardware {need.hardware_sku} of this model."
-        free = sum(len(self._matching(node, need)) for node in usable)
-        return f"{fitting - free} of {fitting} {need.gpu_model} busy; this model needs {need.gpu_count}."
+    def _gpu_refusal(self, need: Need, nodes: list[NodeState]) -> str:
+        if not any(_could_hold(node, need) for node in nodes):
+            wanted = need.gpu_model if need.gpu_count == 1 else f"{need.gpu_count} {need.gpu_model}"
+            return f"No node has a healthy {wanted}, the Hardware {need.hardware_sku} of this model."
+        fitting = sum(model == need.gpu_model for node in nodes for model in node.gpus.values())
+        free = sum(len(self._matching(node, need)) for node in nodes)
+        together = f"{need.gpu_count} on one node" if need.gpu_count > 1 else "1"
+        return f"{fitting - free} of {fitting} {need.gpu_model} busy; this model needs {together}."
 
     def _fits(self, node: NodeState, need: Need) -> bool:
         return (
@@ -167,6 +171,13 @@ class _Board:
         node = next((node for node in self._nodes if node.id == instance.node_id), None)
         if node is None or node.is_cordoned or need.artifact_kind not in node.artifact_kinds:
             return False
-        if not need.gpu_count:
-            return self._room(node) <= 0
-        return any(node.gpus.get(uuid) == need.gpu_model for uuid in instance.gpu_uuids)
+        if not _could_hold(node, need):
+            return False
+        if len(self._matching(node, need)) < need.gpu_count:
+            return any(node.gpus.get(uuid) == need.gpu_model for uuid in instance.gpu_uuids)
+        return self._room(node) <= 0
+
+
+def _could_hold(node: NodeState, need: Need) -> bool:
+    """Whether the node, were it empty, has the GPUs."""
+    return sum(model == need.gpu_model for model in node.gpus.values()) >= need.gpu_count

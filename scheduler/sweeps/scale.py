@@ -21,6 +21,8 @@ CRASH_LOOP_SECONDS = 600.0
 CRASH_LOOP_PAUSE_SECONDS = 30.0
 #: Instances of one target, where nobody has set a bound.
 MAX_INSTANCES = 8
+#: Who waits for less on a target that is being served is not told why: it would cost a write for nearly everyone.
+EXPLAIN_SECONDS = 2.0
 #: A boot that nobody has measured yet.
 _GUESSED_BOOT_SECONDS = 1.0
 
@@ -68,19 +70,23 @@ async def run(context: Context) -> None:
         return
     bounds = Bounds(0, MAX_INSTANCES, context.resources.settings.idle_seconds)
     needs: list[Need] = []
+    runnable: list[str] = []
     for target in {**world.demand, **{row.target: None for row in world.instances}}:
         async with database.transaction() as tx:
             if not await _is_runnable(tx, world, target):
                 continue
+            runnable.append(target)
             missing = _missing(world, target, bounds)
             if missing > 0:
                 needs.append(_need(world, target, missing))
             elif missing < 0:
                 await _let_go(tx, world, target, -missing)
-    needs.sort(key=lambda need: -world.demand[need.target].oldest_wait)
+    needs.sort(key=lambda need: -need.oldest_wait)
     decided = plan(needs, [_node(row) for row in world.nodes], [_held(world, row) for row in world.instances])
     async with database.transaction() as tx:
-        await _apply(tx, world, needs, decided)
+        await _apply(tx, world, decided)
+        for target in runnable:
+            await _explain(tx, world, decided, target)
 
 
 async def _is_runnable(tx: Transaction, world: _World, target: str) -> bool:
@@ -147,6 +153,7 @@ def _need(world: _World, target: str, missing: int) -> Need:
         hardware_sku=row.hardware_sku,
         missing=missing,
         waiting=row.waiting,
+        oldest_wait=float(row.oldest_wait),
         gpu_count=hardware.gpu_count,
         gpu_model=hardware.gpu_model,
     )
@@ -183,16 +190,26 @@ def _held(world: _World, row: Row) -> Held:
     )
 
 
-async def _apply(tx: Transaction, world: _World, needs: list[Need], decided: Plan) -> None:
+async def _apply(tx: Transaction, world: _World, decided: Plan) -> None:
     for assignment in decided.assignments:
         await _assign(tx, world, assignment)
     for instance_id, reason in decided.evictions.items():
         log.info("evicting", instance=instance_id, reason=reason)
         await fleet.unwant(tx, instance_id, reason)
-    for need in needs:
-        if not world.instances_of(need.target):
-            reason = decided.refusals.get(need.target, "A container is being started for this model.")
-            await predictions.explain(tx, need.target, reason)
+
+
+async def _explain(tx: Transaction, world: _World, decided: Plan, target: str) -> None:
+    """Tells whoever waits what for. On a target that is being served, only where the waiting lasts."""
+    row, instances = world.demand.get(target), world.instances_of(target)
+    if row is None or not row.waiting:
+        return
+    slots = sum(instance.slots for instance in instances if instance.status == InstanceStatus.READY)
+    refusal = decided.refusals.get(target, "")
+    if not slots:
+        boots = instances or not refusal
+        await predictions.explain(tx, target, "A container is being started for this model." if boots else refusal)
+    elif row.oldest_wait > EXPLAIN_SECONDS:
+        await predictions.explain(tx, target, f"All slots ({slots}) of this model are busy. {refusal}".rstrip())
 
 
 async def _assign(tx: Transaction, world: _World, assignment: Assignment) -> None:

@@ -1,0 +1,79 @@
+"""How many Instances: at once from zero, by doubling from there, never beyond the bounds, and only the idle go."""
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.autoscaling import Bounds, Demand, Supply, idle_limit, wanted
+
+BOUNDS = Bounds(0, 8, idle_seconds=300.0)
+seconds = st.floats(0, 100_000)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Demand, Supply, Bounds]:
+    ready, booting = draw(st.integers(0, 20)), draw(st.integers(0, 20))
+    idle = draw(st.lists(seconds, max_size=ready))
+    waiting, running = draw(st.integers(0, 10_000)), draw(st.integers(0, 200))
+    demand = Demand(waiting, running, draw(seconds) if waiting else 0.0, draw(st.integers(1, 32)))
+    minimum = draw(st.integers(0, 5))
+    bounds = Bounds(minimum, draw(st.integers(minimum, 30)), draw(seconds))
+    return demand, Supply(booting, ready, draw(st.floats(0, 600)), tuple(idle)), bounds
+
+
+@settings(max_examples=200, deadline=None)
+@given(situations())
+def test_the_bounds_hold_whatever_the_demand(situation: tuple[Demand, Supply, Bounds]) -> None:
+    demand, supply, bounds = situation
+    assert bounds.minimum <= wanted(demand, supply, bounds) <= bounds.maximum
+
+
+@settings(max_examples=200, deadline=None)
+@given(situations())
+def test_within_the_bounds_nobody_who_waits_loses_an_instance_and_only_the_idle_go(
+    situation: tuple[Demand, Supply, Bounds],
+) -> None:
+    demand, supply, bounds = situation
+    current = supply.booting + supply.ready
+    count = wanted(demand, supply, Bounds(0, 10**6, bounds.idle_seconds))
+    if demand.waiting:
+        assert count >= max(current, 1)
+    else:
+        assert current - len(supply.idle_seconds) <= count <= current
+
+
+@settings(max_examples=200, deadline=None)
+@given(situations())
+def test_growth_is_by_doubling_at_most_and_never_beyond_the_need(situation: tuple[Demand, Supply, Bounds]) -> None:
+    demand, supply, bounds = situation
+    current = supply.booting + supply.ready
+    count = wanted(demand, supply, Bounds(0, 10**6, bounds.idle_seconds))
+    if count > max(current, 1):
+        assert count <= 2 * current
+        assert count <= math.ceil((demand.waiting + demand.running) / demand.slots)
+
+
+def test_the_first_that_waits_gets_an_instance_at_once() -> None:
+    assert wanted(Demand(1, 0, 0.0, slots=1), Supply(0, 0, 60.0), BOUNDS) == 1
+
+
+def test_while_one_boots_no_other_is_asked_for() -> None:
+    assert wanted(Demand(1000, 0, 500.0, slots=1), Supply(1, 0, 60.0), BOUNDS) == 1
+
+
+def test_a_queue_that_empties_faster_than_a_boot_needs_no_other_instance() -> None:
+    supply = Supply(0, 1, boot_seconds=60.0)
+    assert wanted(Demand(10, 1, oldest_wait=59.0, slots=1), supply, BOUNDS) == 1
+    assert wanted(Demand(10, 1, oldest_wait=61.0, slots=1), supply, BOUNDS) == 2
+
+
+def test_what_runs_on_an_instance_that_leaves_asks_for_no_new_one() -> None:
+    assert wanted(Demand(0, 3, 0.0, slots=1), Supply(0, 0, 1.0), BOUNDS) == 0
+
+
+def test_what_takes_long_to_boot_is_kept_for_longer() -> None:
+    assert idle_limit(BOUNDS, boot_seconds=1.0) == 300.0
+    assert idle_limit(BOUNDS, boot_seconds=120.0) == 1200.0
+    assert wanted(Demand(0, 0, 0.0, 1), Supply(0, 1, 120.0, (1000.0,)), BOUNDS) == 1
+    assert wanted(Demand(0, 0, 0.0, 1), Supply(0, 1, 120.0, (1201.0,)), BOUNDS) == 0
