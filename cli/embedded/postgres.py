@@ -57,9 +57,11 @@ class Postgres:
         """As whom the commands run: options of setpriv(1)."""
         if self.user is None:
             return ()
-        # The capability lets it enter folders like /root without opening them to anybody else.
+        identity = (f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups")
+        # The capability lets it enter folders like /root without opening them to anybody else; without the secure bit
+        # access(2), by which PostgreSQL looks for its own programs, would not count it.
         capabilities = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
-        return (f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups", *capabilities)
+        return (*identity, *capabilities, "--securebits=+no_setuid_fixup")
 
     @property
     def init_command(self) -> tuple[str, ...]:
