@@ -11,22 +11,27 @@ from api.state import State
 from core.database import Transaction
 
 
-def _state(request: Request) -> State:
+async def _state(request: Request) -> State:
+    # Async like every dependency here: FastAPI sends a plain function to a thread, which costs more than a query.
+    return _state_of(request)
+
+
+def _state_of(request: Request) -> State:
     return request.app.state.millrace
 
 
 async def _transaction(request: Request) -> AsyncIterator[Transaction]:
-    async with _state(request).database.transaction() as tx:
+    async with _state_of(request).database.transaction() as tx:
         yield tx
 
 
 async def _reading(request: Request) -> AsyncIterator[Transaction]:
-    async with _state(request).database.autocommit() as tx:
+    async with _state_of(request).database.autocommit() as tx:
         yield tx
 
 
 async def _caller(request: Request) -> Row:
-    return await authenticate(_state(request), request.headers.get("authorization"))
+    return await authenticate(_state_of(request), request.headers.get("authorization"))
 
 
 StateDep = Annotated[State, Depends(_state)]

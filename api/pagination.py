@@ -23,7 +23,7 @@ MODELS_PAGE_SIZE = 25
 Position = tuple[datetime, str]
 
 
-def _position(cursor: Annotated[str | None, Query(max_length=500)] = None) -> Position | None:
+async def _position(cursor: Annotated[str | None, Query(max_length=500)] = None) -> Position | None:
     """The (created_at, id) of the last row of the page before; None: the first page."""
     if not cursor:
         return None
