@@ -85,7 +85,7 @@ class NodeFault(StrEnum):
 
     LOST = "Its node stopped reporting."
     STOPPED = "Its node was stopped."
-    UNWATCHED = "Its container is gone and nobody watched it go."
+    UNWATCHED = "Nobody watched over its container."
 
 
 class VersionStatus(StrEnum):

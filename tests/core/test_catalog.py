@@ -1,0 +1,146 @@
+"""Versions: named three ways, seen by those who may, prepared by one at a time, and then never changed."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, update
+
+from core import accounts, catalog
+from core.catalog import version_id
+from core.errors import InvalidVersion, NotFound
+from core.ids import new_id
+from core.lifecycle import VersionStatus
+from core.redis import SCHEDULER_BELL
+from core.resources import Resources
+from core.tables import Model, Version
+from tests.support.factories import TEXT_OUTPUT, add_account, add_runnable, add_version
+
+READY = {"openapi_schema": TEXT_OUTPUT, "cog_version": "0.23.1", "slots": 1, "config": {}}
+
+
+async def test_a_version_is_named_by_its_id_its_model_or_both(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        account, runnable = await add_account(tx), await add_runnable(tx)
+        for reference in (runnable.version_id, runnable.model, f"{runnable.model}:{runnable.version_id}"):
+            assert (await catalog.resolve(tx, account.id, reference)).version_id == runnable.version_id
+
+
+@pytest.mark.parametrize("reference", ["", "0" * 64, "nobody/nothing", "{model}:" + "0" * 64, "a/b/c", ":", "/", "x:y"])
+async def test_what_does_not_exist_is_an_invalid_version(resources: Resources, reference: str) -> None:
+    async with resources.database.transaction() as tx:
+        account, runnable = await add_account(tx), await add_runnable(tx)
+        with pytest.raises(InvalidVersion):
+            await catalog.resolve(tx, account.id, reference.format(model=runnable.model))
+
+
+async def test_another_models_name_does_not_lead_to_a_version(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        account, one, other = await add_account(tx), await add_runnable(tx), await add_runnable(tx)
+        with pytest.raises(InvalidVersion):
+            await catalog.resolve(tx, account.id, f"{one.model}:{other.version_id}")
+
+
+async def test_what_is_private_is_found_by_its_owner_only(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        runnable, stranger = await add_runnable(tx), await add_account(tx)
+        owner_name, name = runnable.model.split("/")
+        owner = await accounts.by_username(tx, owner_name)
+        await tx.execute(update(Model).where(Model.owner_id == owner.id).values(visibility="private"))
+        assert (await catalog.resolve(tx, owner.id, runnable.model)).version_id == runnable.version_id
+        for reference in (runnable.model, runnable.version_id):
+            with pytest.raises(InvalidVersion):
+                await catalog.resolve(tx, stranger.id, reference)
+        with pytest.raises(NotFound):
+            await catalog.get_model(tx, stranger.id, owner_name, name)
+        assert name not in [
+            row.name for row in await catalog.list_models(tx, stranger.id, None, 10_000) if row.owner == owner_name
+        ]
+
+
+async def test_publishing_the_same_artifact_again_changes_nothing(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        runnable = await add_runnable(tx)
+        row = await catalog.get_version(tx, runnable.version_id)
+        again = await catalog.publish(
+            tx,
+            row.model_id,
+            row.artifact_kind,
+            row.artifact,
+            config={"other": True},
+            cog_version="0.1",
+            slots=9,
+            timeout_seconds=1,
+            setup_timeout_seconds=1,
+        )
+        assert again == row.id == version_id(row.model_id, row.artifact_kind, row.artifact)
+        assert await catalog.get_version(tx, again) == row
+
+
+async def test_equal_artifacts_of_two_models_are_two_versions() -> None:
+    assert version_id("a", "bundle", "x") != version_id("b", "bundle", "x")
+    assert version_id("a", "bundle", "x") != version_id("a", "image", "x")
+
+
+async def test_of_many_who_want_to_prepare_a_version_one_may(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        id = await add_version(tx)
+
+    async def lease() -> bool:
+        async with resources.database.transaction() as tx:
+            return await catalog.lease_preparation(tx, id, 60.0)
+
+    assert sum(await asyncio.gather(*(lease() for _ in range(8)))) == 1
+
+
+async def test_a_preparation_whose_lease_ran_out_is_anybodys(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        id = await add_version(tx)
+        assert await catalog.lease_preparation(tx, id, 60.0)
+        assert id not in await catalog.to_prepare(tx)
+        past = func.now() - timedelta(minutes=1)
+        await tx.execute(update(Version).where(Version.id == id).values(prepare_lease_expires_at=past))
+        assert id in await catalog.to_prepare(tx)
+        await catalog.renew_preparation(tx, id, 60.0)
+        assert not await catalog.lease_preparation(tx, id, 60.0)
+
+
+async def test_a_version_that_is_ready_stays_what_it_is(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        runnable = await add_runnable(tx)
+        before = await catalog.get_version(tx, runnable.version_id)
+        await catalog.prepared(tx, runnable.version_id, **{**READY, "slots": 32})
+        await catalog.preparation_failed(tx, runnable.version_id, "late")
+        await catalog.prepare_again(tx, runnable.version_id)
+        assert await catalog.get_version(tx, runnable.version_id) == before
+
+
+async def test_what_failed_may_be_prepared_again_or_succeed_late(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        id = await add_version(tx)
+        await catalog.preparation_failed(tx, id, "No such package.")
+        assert (await catalog.get_version(tx, id)).status_reason == "No such package."
+        await catalog.prepare_again(tx, id)
+        assert (await catalog.get_version(tx, id)).status == VersionStatus.PREPARING
+        await catalog.preparation_failed(tx, id, "No such package.")
+        await catalog.prepared(tx, id, **READY)
+        row = await catalog.get_version(tx, id)
+        assert (row.status, row.status_reason) == (VersionStatus.READY, None)
+
+
+async def test_the_scheduler_is_woken_when_a_version_is_ready(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        id = await add_version(tx)
+    await resources.redis.delete(SCHEDULER_BELL)
+    async with resources.database.transaction() as tx:
+        await catalog.prepared(tx, id, **READY)
+    assert await resources.redis.exists(SCHEDULER_BELL)
+
+
+async def test_a_price_in_the_database_is_the_operators(resources: Resources) -> None:
+    sku = f"h-{new_id()}"
+    async with resources.database.transaction() as tx:
+        await catalog.put_hardware(tx, sku, "CPU", 100)
+        await catalog.put_hardware(tx, sku, "CPU", 999)
+        [row] = [row for row in await catalog.list_hardware(tx) if row.sku == sku]
+    assert row.price_nanos_per_second == 100
