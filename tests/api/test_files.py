@@ -6,10 +6,12 @@ import time
 
 import httpx
 import pytest
+from sqlalchemy import func, update
 
 from core import files
 from core.resources import Resources
 from core.settings import Settings
+from core.tables import File
 from tests.api.scene import Caller
 
 CONTENT = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -75,6 +77,17 @@ async def test_a_deleted_file_is_gone(
         assert answer.status_code == 404
     assert (await client.get("/v1/files")).json()["results"] == []
     assert not (resources.settings.data / "files" / "uploads" / file["id"]).exists()
+
+
+async def test_an_expired_file_is_gone(
+    api: Settings, client: httpx.AsyncClient, caller: Caller, resources: Resources
+) -> None:
+    file = await upload(client)
+    async with resources.database.autocommit() as tx:
+        await tx.execute(update(File).where(File.id == file["id"]).values(expires_at=func.now()))
+    for url in (file["urls"]["get"], download_url(api, caller.username, file["id"])):
+        assert (await client.get(url)).status_code == 404
+    assert (await client.get("/v1/files")).json()["results"] == []
 
 
 async def test_nobody_else_may_see_or_delete_a_file(client: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:
