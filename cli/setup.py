@@ -123,7 +123,8 @@ def _first_paragraph(readme: str | None) -> str | None:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def main() -> int:

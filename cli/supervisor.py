@@ -62,6 +62,10 @@ class Supervisor:
         for name in reversed([*self._kept]):
             await self._stop(self._kept.pop(name))
 
+    @property
+    def is_idle(self) -> bool:
+        return not self._kept
+
     def hurry(self) -> None:
         """Nobody wants to wait for the grace any more."""
         self._hurried.set()

@@ -35,13 +35,12 @@ async def up(settings: Settings, console: Console) -> None:
                 raise Refusal(checks.no_space(data)) from None
             raise
         finally:
-            await _stop(box, console)
-
-
-async def _stop(box: Box, console: Console) -> None:
-    with step(console, "Stop") as stopping:
-        stopping.say("running predictions are finished; Ctrl-C again to hurry")
-        await box.close()
+            if supervisor.is_idle:
+                await box.close()
+            else:
+                with step(console, "Stop") as stopping:
+                    stopping.say("running predictions are finished; Ctrl-C again to hurry")
+                    await box.close()
 
 
 def _stop_on_signals(supervisor: Supervisor) -> asyncio.Event:

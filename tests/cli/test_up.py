@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.cli.running_up import Up
+from tests.cli.running_up import MILLRACE, Up
 
 EVERYTHING = {"postgres", "redis", "jobs", "webhooks", "scheduler", "node", "api"}
 EXAMPLE_SECONDS = 120
@@ -32,6 +32,12 @@ def get(ready: dict[str, Any], path: str) -> Any:
     request = urllib.request.Request(f"{ready['api_url']}{path}", headers={"Authorization": f"Bearer {ready['token']}"})
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as response:
         return json.load(response)
+
+
+def run(up: Up, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [MILLRACE, *arguments], env=up.environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_first_start_says_where_it_is_and_how_to_use_it(up: Up) -> None:
@@ -54,6 +60,19 @@ def test_the_printed_example_works_as_it_is_printed(up: Up) -> None:
     first, second = done.stdout.splitlines()
     assert first == "hello Ada", done.stderr
     assert json.loads(second)["output"] == "hello Ada"
+
+
+def test_an_operator_makes_another_token(up: Up) -> None:
+    made = run(up, "token", "create", "--account", "admin", "--name", "laptop")
+    ready = json.loads((up.data / "ready.json").read_text())
+    assert get({**ready, "token": made.stdout.strip()}, "/account")["username"] == "admin"
+    assert run(up, "token", "create", "--account", "nobody").stderr == "There is no account nobody.\n"
+
+
+def test_health_tells_whether_a_process_gives_signs_of_life(up: Up) -> None:
+    assert run(up, "health", "node").returncode == 0
+    silent = run(up, "health", "nothing")
+    assert (silent.returncode, silent.stderr) == (1, "nothing has not been seen; look at its log.\n")
 
 
 def test_a_second_up_on_the_same_data_is_refused_and_disturbs_nothing(up: Up) -> None:
