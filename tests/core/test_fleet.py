@@ -17,7 +17,7 @@ async def now(scene: Scene, id: str) -> Row:
         return await fleet.get_instance(tx, id)
 
 
-@pytest.mark.parametrize(("old", "new"), itertools.permutations(InstanceStatus, 2))
+@pytest.mark.parametrize(("old", "new"), list(itertools.permutations(InstanceStatus, 2)))
 async def test_an_instance_moves_along_its_edges_only(scene: Scene, old: InstanceStatus, new: InstanceStatus) -> None:
     """It is ready: from any other state it does not move, and where there is no edge the caller is wrong."""
     async with scene.resources.database.transaction() as tx:

@@ -22,7 +22,7 @@ def test_any_interleaving_ends_in_legal_states_charged_once_and_owed_once(settin
             run_state_machine_as_test(
                 machine,
                 settings=bounds(
-                    max_examples=25,
+                    max_examples=20,
                     stateful_step_count=40,
                     deadline=None,
                     suppress_health_check=list(HealthCheck),

@@ -22,14 +22,14 @@ def situations(draw: st.DrawFn) -> tuple[Demand, Supply, Bounds]:
     return demand, Supply(booting, ready, draw(st.floats(0, 600)), tuple(idle)), bounds
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(situations())
 def test_the_bounds_hold_whatever_the_demand(situation: tuple[Demand, Supply, Bounds]) -> None:
     demand, supply, bounds = situation
     assert bounds.minimum <= wanted(demand, supply, bounds) <= bounds.maximum
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(situations())
 def test_within_the_bounds_nobody_who_waits_loses_an_instance_and_only_the_idle_go(
     situation: tuple[Demand, Supply, Bounds],
@@ -43,7 +43,7 @@ def test_within_the_bounds_nobody_who_waits_loses_an_instance_and_only_the_idle_
         assert current - len(supply.idle_seconds) <= count <= current
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(situations())
 def test_growth_is_by_doubling_at_most_and_never_beyond_the_need(situation: tuple[Demand, Supply, Bounds]) -> None:
     demand, supply, bounds = situation

@@ -67,7 +67,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Need], list[NodeState], list[Held]]:
     return needs, nodes, instances
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 def test_no_gpu_is_taken_twice_and_no_node_filled_beyond_its_room(world) -> None:
     needs, nodes, instances = world
@@ -78,7 +78,7 @@ def test_no_gpu_is_taken_twice_and_no_node_filled_beyond_its_room(world) -> None
     assert all(count[place.id] <= place.max_instances for place in nodes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 def test_what_is_placed_fits_where_it_is_placed(world) -> None:
     needs, nodes, instances = world
@@ -94,7 +94,7 @@ def test_what_is_placed_fits_where_it_is_placed(world) -> None:
     assert all(placed[wish.target] <= wish.missing for wish in needs)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 def test_only_the_idle_of_others_are_evicted_and_one_at_most_for_each_need(world) -> None:
     needs, nodes, instances = world
@@ -108,7 +108,7 @@ def test_only_the_idle_of_others_are_evicted_and_one_at_most_for_each_need(world
     assert len(decided.evictions) <= len(decided.refusals)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds())
 def test_whoever_gets_less_than_needed_is_told_why_in_a_sentence(world) -> None:
     needs, nodes, instances = world
