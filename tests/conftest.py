@@ -42,7 +42,6 @@ def settings(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Sett
 async def resources(settings: Settings) -> AsyncIterator[Resources]:
     async with open_resources(settings) as resources:
         yield resources
-        await resources.redis.connection_pool.disconnect()
 
 
 @pytest.fixture
