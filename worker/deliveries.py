@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import aiohttp
 import orjson
-from aiohappyeyeballs import AddrInfoType
 from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
@@ -46,7 +45,7 @@ class Posted:
     duration_ms: int
 
 
-def public_socket(address: AddrInfoType) -> socket.socket:
+def public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """The socket for a connection to a public address; raises for any other, however the URL or a name spelled it."""
     family, kind, protocol, _, (host, *_) = address
     if not ipaddress.ip_address(host).is_global:
