@@ -264,6 +264,7 @@ async def resolve(tx: Transaction, account_id: str, reference: str) -> Runnable:
     return Runnable(row.id, row.model, row.hardware_sku, row.openapi_schema, VersionStatus(row.status))
 
 
-async def run_count(tx: Transaction, model: str) -> int:
-    """How many charged runs a Model has had."""
-    return int(await tx.scalar(select(func.count()).where(UsageRecord.model == model)))
+async def run_counts(tx: Transaction, models: list[str]) -> dict[str, int]:
+    """How many charged runs each of these Models (`owner/name`) has had; those without any are not named."""
+    counted = select(UsageRecord.model, func.count().label("runs")).where(UsageRecord.model.in_(models))
+    return {row.model: row.runs for row in await tx.all(counted.group_by(UsageRecord.model))}

@@ -35,6 +35,7 @@ class Progress:
         self._unsent: list[Any] = []
         self._logs: list[str] = []
         self._changed: set[WebhookEvent] = set()
+        self._at_the_end: set[WebhookEvent] = set()
         self._sender: asyncio.Task | None = None
         self._writer: asyncio.Task | None = None
         self.is_stale = False
@@ -58,6 +59,9 @@ class Progress:
         if self._kind.is_iterator:
             self._chunks.append(chunk)
             self._note(WebhookEvent.OUTPUT)
+        else:
+            # It comes whole and with the end: until that is written there is nothing to show.
+            self._at_the_end = {WebhookEvent.OUTPUT}
         if self._row.stream_kind:
             self._unsent.append(chunk)
             self._sender = self._sender or asyncio.create_task(self._send())
@@ -69,6 +73,14 @@ class Progress:
             await asyncio.wait([self._writer])
         if self._sender is not None:
             await self._sender
+
+    async def tell_rest(self) -> None:
+        """Once the end is written: passes on what has changed since, for those who did not ask for the end itself."""
+        if webhooks.wants(self._row, WebhookEvent.COMPLETED):
+            return
+        for event in self._changed | self._at_the_end:
+            if webhooks.wants(self._row, event):
+                await webhooks.pass_on(self._resources.redis, self._row.id, event)
 
     def _note(self, event: WebhookEvent) -> None:
         self._changed.add(event)

@@ -34,7 +34,8 @@ async def list_models(request: Request, state: StateDep, caller: Caller, tx: Rea
     shown = rows[:MODELS_PAGE_SIZE]
     ids = [row.latest_version_id for row in shown if row.latest_version_id]
     latest = await catalog.versions_by_id(tx, ids) if ids else {}
-    results = [_model(state, row, latest.get(row.latest_version_id)) for row in shown]
+    runs = await _runs(tx, shown)
+    results = [_model(state, row, latest.get(row.latest_version_id), runs) for row in shown]
     return Json(page(state.settings, request, rows, MODELS_PAGE_SIZE, results))
 
 
@@ -42,7 +43,7 @@ async def list_models(request: Request, state: StateDep, caller: Caller, tx: Rea
 async def get(owner: str, name: str, state: StateDep, caller: Caller, tx: Reading) -> Json:
     row = await catalog.get_model(tx, caller.id, owner, name)
     latest = row.latest_version_id and await catalog.get_version(tx, row.latest_version_id)
-    return Json(_model(state, row, latest, await catalog.run_count(tx, f"{owner}/{name}")))
+    return Json(_model(state, row, latest, await _runs(tx, [row])))
 
 
 @router.get("/{owner}/{name}/versions")
@@ -86,7 +87,11 @@ async def _find_version(tx: Transaction, caller: Row, owner: str, name: str, ver
     return await catalog.get_version_of(tx, model.id, version_id)
 
 
-def _model(state: State, row: Row, latest: Row | None, run_count: int = 0) -> dict[str, Any]:
+async def _runs(tx: Transaction, rows: list[Row]) -> dict[str, int]:
+    return await catalog.run_counts(tx, [f"{row.owner}/{row.name}" for row in rows])
+
+
+def _model(state: State, row: Row, latest: Row | None, runs: dict[str, int]) -> dict[str, Any]:
     return {
         "url": f"{state.settings.url}/{row.owner}/{row.name}",
         "owner": row.owner,
@@ -97,7 +102,7 @@ def _model(state: State, row: Row, latest: Row | None, run_count: int = 0) -> di
         "paper_url": row.paper_url,
         "license_url": row.license_url,
         "cover_image_url": row.cover_image_url,
-        "run_count": run_count,
+        "run_count": runs.get(f"{row.owner}/{row.name}", 0),
         "default_example": None,
         "is_official": False,
         "created_at": rfc3339(row.created_at),

@@ -13,6 +13,7 @@ class UsageRecord(Table):
     __table_args__ = (
         UniqueConstraint("cause_kind", "cause_id"),
         Index(None, "account_id", "day"),
+        Index(None, "model"),
     )
 
     id: Mapped[Id]

@@ -194,6 +194,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("cause_kind", "cause_id", name=op.f("uq_usage_records_cause_kind_cause_id")),
     )
     op.create_index(op.f("ix_usage_records_account_id_day"), "usage_records", ["account_id", "day"], unique=False)
+    op.create_index(op.f("ix_usage_records_model"), "usage_records", ["model"], unique=False)
     op.create_table(
         "ledger_entries",
         sa.Column("id", sa.String(), nullable=False),
@@ -349,6 +350,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_ledger_entries_transaction_id"), table_name="ledger_entries")
     op.drop_index(op.f("ix_ledger_entries_ledger_account_created_at"), table_name="ledger_entries")
     op.drop_table("ledger_entries")
+    op.drop_index(op.f("ix_usage_records_model"), table_name="usage_records")
     op.drop_index(op.f("ix_usage_records_account_id_day"), table_name="usage_records")
     op.drop_table("usage_records")
     op.drop_index(op.f("ix_tokens_account_id"), table_name="tokens")
