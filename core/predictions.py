@@ -19,7 +19,7 @@ from core.ids import new_id
 from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
 from core.redis import node_channel, publish
 from core.schema import output_kind
-from core.tables import Hardware, Instance, Node, Prediction
+from core.tables import Hardware, Instance, Node, Prediction, Version
 
 #: After a node died, a prediction that had produced nothing runs once more, not for ever.
 MAX_ATTEMPTS = 2
@@ -236,6 +236,19 @@ async def cancel_requested(tx: Transaction, node_boot_id: str) -> list[str]:
 
 
 # --- when something fell between two steps ----------------------------------------------------------------------------
+
+
+async def running_on(tx: Transaction, node_boot_id: str) -> Sequence[Row]:
+    """What the rows say this life of a node runs; a node that does not know of one gives it up with `interrupt`."""
+    return await tx.all(
+        select(Prediction.id, Prediction.attempt, Version.allows_retry)
+        .join(Version, Version.id == Prediction.version_id)
+        .where(
+            Prediction.completed_at.is_(None),
+            Prediction.status == PredictionStatus.PROCESSING,
+            Prediction.node_boot_id == node_boot_id,
+        )
+    )
 
 
 async def waiting_since(tx: Transaction, seconds: float, limit: int) -> list[Row]:

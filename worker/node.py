@@ -12,6 +12,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from core import catalog, fleet, hardware, health, predictions
+from core.errors import MillraceError
 from core.fleet import NodeReport
 from core.ids import new_id
 from core.lifecycle import InstanceStatus
@@ -156,10 +157,15 @@ class Node:
                 await self._write_off(row)
 
     async def _write_off(self, row: Row) -> None:
+        """An Instance without a supervisor, because that broke or an earlier life had it: its container goes first."""
+        for place in self._places.values():
+            for container in await place.runtime.list():
+                if container.instance_id == row.id:
+                    await place.runtime.stop(container, grace_seconds=0)
         async with self._database.transaction() as tx:
             status = InstanceStatus(row.status)
             await fleet.move_instance(
-                tx, row.id, status, InstanceStatus.FAILED, reason="Its container is gone and nobody watched it go."
+                tx, row.id, status, InstanceStatus.FAILED, reason="Nobody watched over its container."
             )
 
     # --- the loops ---
@@ -184,11 +190,12 @@ class Node:
         while True:
             try:
                 await self._converge()
-            except SQLAlchemyError as error:
-                log.warning("rows not read, will try again", error=str(error))
+            except (SQLAlchemyError, MillraceError) as error:
+                log.warning("not converged, will try again", error=str(error))
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), _CONVERGE_SECONDS)
+                async with asyncio.timeout(_CONVERGE_SECONDS):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 
@@ -227,6 +234,19 @@ class Node:
         async with self._database.autocommit() as tx:
             for prediction_id in await predictions.cancel_requested(tx, self._boot_id):
                 self._cancel(prediction_id)
+        await self._give_up_what_nobody_runs()
+
+    async def _give_up_what_nobody_runs(self) -> None:
+        """A run that broke, or whose start was committed as Postgres went away: the row says it is ours, and it would
+        stay so for ever, since we live."""
+        async with self._database.autocommit() as tx:
+            rows = await predictions.running_on(tx, self._boot_id)
+        known = {id for supervisor in self._supervisors.values() for id in supervisor.runners}
+        for row in rows:
+            if row.id not in known:
+                log.warning("giving up what nobody runs", prediction=row.id, attempt=row.attempt)
+                async with self._database.transaction() as tx:
+                    await predictions.interrupt(tx, row.id, row.attempt, row.allows_retry)
 
     async def _begin(self, rows: list[Row]) -> None:
         versions = await self._versions(rows)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -67,6 +68,7 @@ class Runner:
         self.row: Row | None = None
         self._stop_reason: FailureCode | str | None = None
         self._stopping: asyncio.Task | None = None
+        self._progress: Progress
 
     async def start(self) -> Row | None:
         """T2. None: it was canceled, is somebody else's, or this node's lease is no longer good."""
@@ -79,9 +81,9 @@ class Runner:
     async def drive(self) -> tuple[Outcome, bool]:
         """Runs it to its end in the container. Returns how it ended, and whether the container is lost with it."""
         row = self.row
-        progress = Progress(self._resources, row, self._seat.output_kind)
+        progress = self._progress = Progress(self._resources, row, self._seat.output_kind)
         if row.attempt > 1:
-            await streams.reset(self._resources.redis, row.id)
+            await self._forget_earlier_attempt()
         timer = asyncio.get_running_loop().call_later(self._seconds_allowed(), self._time_out)
         input, lent = await self._seat.inputs.lend(row.account_id, row.input, self._seat.input_url)
         began = monotonic()
@@ -96,6 +98,12 @@ class Runner:
             await progress.close()
         return await self._outcome(done, metrics, micros, progress), done.container_lost
 
+    async def _forget_earlier_attempt(self) -> None:
+        try:
+            await streams.reset(self._resources.redis, self.prediction_id)
+        except (RedisError, OSError) as error:
+            log.warning("stream not reset", prediction=self.prediction_id, error=str(error))
+
     async def settle(self, outcome: Outcome) -> None:
         """T3, offered until Postgres takes it, or says that it is no longer ours."""
         deadline = monotonic() + _SETTLE_FOR_SECONDS
@@ -105,6 +113,7 @@ class Runner:
             try:
                 async with self._resources.database.direct() as tx:
                     await predictions.finish(tx, self.row.id, self.row.attempt, outcome)
+                await self._tell_rest()
                 return
             except StaleWrite:
                 log.warning("late result dropped", prediction=self.row.id, attempt=self.row.attempt)
@@ -115,6 +124,12 @@ class Runner:
                 log.warning("result not settled, will try again", prediction=self.row.id, error=str(error))
             pause = next(pauses, pause)
             await asyncio.sleep(pause)
+
+    async def _tell_rest(self) -> None:
+        try:
+            await self._progress.tell_rest()
+        except (RedisError, OSError) as error:
+            log.warning("passing webhooks lost", prediction=self.prediction_id, error=str(error))
 
     def cancel(self, reason: FailureCode | str = "canceled") -> None:
         """Asks the container to stop, and ends it if it has not within the grace."""

@@ -18,9 +18,10 @@ from core.clock import monotonic
 from core.errors import MillraceError
 from core.lifecycle import InstanceStatus
 from core.log import get_logger
+from core.predictions import Outcome
 from core.resources import Resources
 from core.schema import output_kind, output_schema
-from worker.cog import CogContainer, SetupFailed, wants_files_inline
+from worker.cog import CogContainer, Health, SetupFailed, wants_files_inline
 from worker.endpoint import Endpoint
 from worker.inputs import InputFiles
 from worker.outputs import OutputFiles
@@ -31,6 +32,8 @@ log = get_logger()
 
 #: How often a container is looked at; a lost one is usually noticed by its predictions first.
 _WATCH_SECONDS = 1.0
+#: An adopted container is looked at this often until it is idle.
+_LOOK_SECONDS = 0.1
 #: A container gets this long to exit by itself before it is killed.
 _STOP_GRACE_SECONDS = 5.0
 #: After Redis or Postgres failed to answer, the next try.
@@ -93,7 +96,8 @@ class InstanceSupervisor:
     async def hand_over(self) -> None:
         """The node is leaving: what still runs goes back to the queue, or fails where that cannot be."""
         for runner in list(self.runners.values()):
-            await self._interrupt(runner)
+            if runner.row is not None:
+                await self._interrupt(runner)
 
     @property
     def is_working(self) -> bool:
@@ -142,9 +146,19 @@ class InstanceSupervisor:
             raise ContainerLost("Its node restarted while it was stopping.")
         timeout = self._version.setup_timeout_seconds if status is InstanceStatus.STARTING else grace
         health = await self._cog.wait_until_ready(timeout, self._exit_reason)
+        await self._until_idle(health, grace)
         if status is InstanceStatus.STARTING:
             await self._move(status, InstanceStatus.READY, setup_logs=health.setup_logs)
         return InstanceStatus.READY
+
+    async def _until_idle(self, health: Health, seconds: float) -> None:
+        """Losing its node cancels what a container ran; one that does not heed that is in nobody's hands."""
+        deadline = monotonic() + seconds
+        while health.status == "busy":
+            if monotonic() > deadline:
+                raise ContainerLost("Its node restarted, and it still ran what it had been given before.")
+            await asyncio.sleep(_LOOK_SECONDS)
+            health = await self._cog.health()
 
     def _spec(self, artifact: Artifact) -> ContainerSpec:
         return ContainerSpec(
@@ -194,15 +208,15 @@ class InstanceSupervisor:
         watching = asyncio.create_task(self._watch())
         draining = asyncio.create_task(self._drain.wait())
         try:
-            await asyncio.wait([taking, watching, draining, self._lost], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([taking, watching, draining, self._lost], return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (taking, watching, draining):
                 task.cancel()
             await asyncio.wait([taking, watching, draining])
         if self._lost.done():
             raise ContainerLost(self._lost.result())
-        if not self._drain.is_set():
-            taking.result()
+        for task in done - {draining}:
+            task.result()
 
     async def _take_predictions(self, seat: Seat) -> None:
         announced = 0.0
@@ -217,7 +231,8 @@ class InstanceSupervisor:
                 wanted = self._free
                 ids = await queue.take(self._redis, self.target, wanted)
                 for id in ids:
-                    self._run(Runner(self._around.resources, seat, id))
+                    if id not in self.runners:  # Queued again while its start was under way.
+                        self._run(Runner(self._around.resources, seat, id))
                 # Fewer than wanted: the queue is empty, and rings when it is not.
                 if len(ids) < wanted:
                     await queue.wait(self._redis, self.target)
@@ -227,6 +242,7 @@ class InstanceSupervisor:
 
     def _run(self, runner: Runner) -> None:
         self._free -= 1
+        self.runners[runner.prediction_id] = runner
         task = asyncio.create_task(self._run_one(runner))
         self._tasks.add(task)
         task.add_done_callback(self._ran)
@@ -237,26 +253,28 @@ class InstanceSupervisor:
             log.error("a run broke", instance=self.id, exc_info=task.exception())
 
     async def _run_one(self, runner: Runner) -> None:
+        id = runner.prediction_id
         try:
-            if await runner.start() is None:
-                return
-            self.runners[runner.prediction_id] = runner
-            outcome, container_lost = await runner.drive()
+            outcome, container_lost = await self._drive(runner)
+            if container_lost:
+                self._lose(outcome.error or "The container was lost.")
+            if container_lost and self._killed_for not in (None, id):
+                await self._interrupt(runner)
+            elif outcome is not None:
+                await runner.settle(outcome)
         except SQLAlchemyError as error:
-            # Not started, as far as we know: the row still waits, and the requeue sweep finds it.
-            log.warning("prediction not started", prediction=runner.prediction_id, error=str(error))
-            return
+            # Started or not: if the row says so, the node finds that nobody runs it.
+            log.warning("prediction given up", prediction=id, error=str(error))
         finally:
-            # The slot is free for the next one while this one's end is still being written.
+            del self.runners[id]
+
+    async def _drive(self, runner: Runner) -> tuple[Outcome | None, bool]:
+        """The slot is free for the next one while this one's end is still being written."""
+        try:
+            return await runner.drive() if await runner.start() is not None else (None, False)
+        finally:
             self._free += 1
             self._slot_freed.set()
-        if container_lost:
-            self._lose(outcome.error or "The container was lost.")
-        if container_lost and self._killed_for not in (None, runner.prediction_id):
-            await self._interrupt(runner)
-        else:
-            await runner.settle(outcome)
-        self.runners.pop(runner.prediction_id, None)
 
     async def _interrupt(self, runner: Runner) -> None:
         async with self._database.transaction() as tx:
@@ -266,7 +284,11 @@ class InstanceSupervisor:
         """Looks for a container that died, or no longer works, while nobody was talking to it."""
         while not self._lost.done():
             await asyncio.sleep(_WATCH_SECONDS)
-            reason = await self._exit_reason()
+            try:
+                reason = await self._exit_reason()
+            except MillraceError as error:
+                log.warning("container not looked at, will try again", instance=self.id, error=str(error))
+                continue
             if reason is None and not self.is_working:
                 health = await self._cog.health()
                 reason = health.error or "It reports itself broken." if health.recycle else None
