@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Row, func, select
 
 from core import fleet, predictions
@@ -36,6 +36,10 @@ FINISHES = st.sampled_from([S.SUCCEEDED, S.FAILED, S.CANCELED])
 MICROS = st.none() | st.integers(0, 30 * 60 * MICROS_PER_SECOND)
 FILTERS = st.sampled_from([None, ["completed"], ["start", "logs"], ["output", "completed"]])
 PRODUCED = st.sampled_from([(None, ""), (None, "a log\n"), (["chunk"], "")])
+WHICH = st.integers(0, 5)
+LAG = st.sampled_from([0, 0, 1])
+#: Few of each, so that they meet.
+MAX_LIVE, MAX_LIVES = 3, 6
 
 
 @dataclass
@@ -75,9 +79,6 @@ class PredictionMachine(RuleBasedStateMachine):
     run: Callable[[Awaitable[Any]], Any]
     resources: Resources
 
-    ids = Bundle("ids")
-    lives = Bundle("lives")
-
     def do(self, verb: Callable[..., Awaitable[Result]], *arguments: Any, **keywords: Any) -> Result:
         async def call() -> Result:
             async with self.resources.database.transaction() as tx:
@@ -100,6 +101,18 @@ class PredictionMachine(RuleBasedStateMachine):
         self.all_lives: list[Life] = []
         self.accounts = [self.do(add_account), self.do(add_account)]
         self.runnable = self.do(add_runnable)
+        self.begin()
+
+    def id_of(self, which: int) -> str:
+        """One of those that live, or the one that ended last: most of what can go wrong goes wrong there."""
+        live = [id for id, expected in self.expected.items() if expected.ended is None]
+        ended = [id for id, expected in self.expected.items() if expected.ended is not None]
+        candidates = live + ended[-1:]
+        return candidates[which % len(candidates)]
+
+    def life_of(self, which: int) -> Life:
+        """One of the last lives, the newest first."""
+        return self.all_lives[-1 - which % min(3, len(self.all_lives))]
 
     # --- nodes ---
 
@@ -109,24 +122,28 @@ class PredictionMachine(RuleBasedStateMachine):
         self.all_lives.append(life)
         return life
 
-    @rule(target=lives)
-    def a_node_comes(self) -> Life:
-        return self.begin()
+    @precondition(lambda self: len(self.all_lives) < MAX_LIVES)
+    @rule()
+    def a_node_comes(self) -> None:
+        self.begin()
 
-    @rule(target=lives, life=lives)
-    def a_node_is_reborn(self, life: Life) -> Any:
-        if life.followed:
-            return multiple()
-        life.followed, life.current = True, False
-        return self.begin(life.node.name)
+    @precondition(lambda self: len(self.all_lives) < MAX_LIVES)
+    @rule(which=WHICH)
+    def a_node_is_reborn(self, which: int) -> None:
+        life = self.life_of(which)
+        if not life.followed:
+            life.followed, life.current = True, False
+            self.begin(life.node.name)
 
-    @rule(life=lives)
-    def a_lease_runs_out(self, life: Life) -> None:
+    @rule(which=WHICH)
+    def a_lease_runs_out(self, which: int) -> None:
+        life = self.life_of(which)
         self.do(fleet.release_lease, life.node.id, life.node.boot_id)
         life.leased = life.leased and not life.current
 
-    @rule(life=lives)
-    def a_node_beats(self, life: Life) -> None:
+    @rule(which=WHICH)
+    def a_node_beats(self, which: int) -> None:
+        life = self.life_of(which)
         renewed = self.do(fleet.heartbeat, life.node.id, life.node.boot_id, [], LEASE_SECONDS)
         assert renewed == life.current
         life.leased = life.leased or renewed
@@ -143,22 +160,23 @@ class PredictionMachine(RuleBasedStateMachine):
         for life in gone:
             life.instance_ready = False
 
-    @rule(life=lives)
-    def a_container_dies(self, life: Life) -> None:
+    @rule(which=WHICH)
+    def a_container_dies(self, which: int) -> None:
+        life = self.life_of(which)
         moved = self.do(fleet.move_instance, life.instance_id, InstanceStatus.READY, InstanceStatus.FAILED, reason="x")
         assert moved == life.instance_ready
         life.instance_ready = False
 
     # --- the path ---
 
+    @precondition(lambda self: sum(expected.ended is None for expected in self.expected.values()) < MAX_LIVE)
     @rule(
-        target=ids,
         who=st.integers(0, 1),
         webhook=st.sampled_from([None, "http://127.0.0.1:9/hook"]),
         events=FILTERS,
         deadline=st.sampled_from([None, -1.0, 3600.0]),
     )
-    def create(self, who: int, webhook: str | None, events: list[str] | None, deadline: float | None) -> str:
+    def create(self, who: int, webhook: str | None, events: list[str] | None, deadline: float | None) -> None:
         row = type(self).run(
             add_prediction(
                 self.resources.database,
@@ -170,10 +188,23 @@ class PredictionMachine(RuleBasedStateMachine):
             )
         )
         self.expected[row.id] = Expected(row)
-        return row.id
 
-    @rule(id=ids, life=lives)
-    def start(self, id: str, life: Life) -> None:
+    @precondition(lambda self: self.expected)
+    @rule(id=WHICH, life=WHICH)
+    def start(self, id: int, life: int) -> None:
+        self.start_on(self.id_of(id), self.life_of(life))
+
+    @precondition(lambda self: self.expected)
+    @rule(which=WHICH)
+    def start_where_it_may(self, which: int) -> None:
+        self.start_somewhere(self.id_of(which))
+
+    def start_somewhere(self, id: str) -> None:
+        life = next((life for life in self.all_lives if life.may_start), None)
+        if life is not None:
+            self.start_on(id, life)
+
+    def start_on(self, id: str, life: Life) -> None:
         expected = self.expected[id]
         row = self.do(predictions.start, id, life.instance_id, life.node.boot_id)
         assert (row is not None) == (expected.status is S.STARTING and life.may_start)
@@ -182,16 +213,20 @@ class PredictionMachine(RuleBasedStateMachine):
             assert row.price_nanos_per_second is not None
             expected.status, expected.attempt, expected.holder = S.PROCESSING, row.attempt, life.instance_id
 
-    @rule(id=ids, lag=st.integers(0, 2), produced=PRODUCED)
-    def append(self, id: str, lag: int, produced: tuple[Any, str]) -> None:
+    @precondition(lambda self: self.expected)
+    @rule(which=WHICH, lag=LAG, produced=PRODUCED)
+    def append(self, which: int, lag: int, produced: tuple[Any, str]) -> None:
+        id = self.id_of(which)
         expected = self.expected[id]
         written = self.do(predictions.append, id, expected.attempt - lag, *produced)
         assert written == (expected.status is S.PROCESSING and lag == 0)
         if written:
             expected.produced = produced != (None, "")
 
-    @rule(id=ids, lag=st.integers(0, 1), status=FINISHES, micros=MICROS)
-    def finish(self, id: str, lag: int, status: S, micros: int | None) -> None:
+    @precondition(lambda self: self.expected)
+    @rule(which=WHICH, lag=LAG, status=FINISHES, micros=MICROS)
+    def finish(self, which: int, lag: int, status: S, micros: int | None) -> None:
+        id = self.id_of(which)
         expected = self.expected[id]
         outcome = Outcome(status, output="done", logs="said\n", metrics={"predict_time": 1.5}, micros=micros)
         if expected.status is S.PROCESSING and lag == 0:
@@ -203,8 +238,10 @@ class PredictionMachine(RuleBasedStateMachine):
 
     # --- the ways out ---
 
-    @rule(id=ids, by_owner=st.booleans())
-    def cancel(self, id: str, by_owner: bool) -> None:
+    @precondition(lambda self: self.expected)
+    @rule(which=WHICH, by_owner=st.booleans())
+    def cancel(self, which: int, by_owner: bool) -> None:
+        id = self.id_of(which)
         expected = self.expected[id]
         owner = expected.row.account_id
         if not by_owner:
@@ -219,11 +256,22 @@ class PredictionMachine(RuleBasedStateMachine):
             expected.cancel_requested = True
         assert row.status == expected.status
 
-    @rule(id=ids, lag=st.integers(0, 1), allows_retry=st.booleans())
-    def interrupt(self, id: str, lag: int, allows_retry: bool) -> None:
+    @precondition(lambda self: self.expected)
+    @rule(which=WHICH, lag=LAG, allows_retry=st.sampled_from([True, True, False]))
+    def interrupt(self, which: int, lag: int, allows_retry: bool) -> None:
+        id = self.id_of(which)
         self.do(predictions.interrupt, id, self.expected[id].attempt - lag, allows_retry)
         if lag == 0:
             self.was_interrupted(self.expected[id], allows_retry)
+
+    @precondition(lambda self: self.expected)
+    @rule(which=WHICH)
+    def another_takes_it_over(self, which: int) -> None:
+        """What seldom comes about by chance: a second attempt, while the first does not know that it is over."""
+        id = self.id_of(which)
+        self.do(predictions.interrupt, id, self.expected[id].attempt, True)
+        self.was_interrupted(self.expected[id], True)
+        self.start_somewhere(id)
 
     def was_interrupted(self, expected: Expected, allows_retry: bool) -> None:
         if expected.status is not S.PROCESSING:
@@ -255,8 +303,10 @@ class PredictionMachine(RuleBasedStateMachine):
             if expected.status is S.STARTING and deadline is not None and deadline < expected.row.created_at:
                 self.has_ended(expected, S.ABORTED)
 
-    @rule()
-    def refuse(self) -> None:
+    @rule(seriously=st.sampled_from([False, False, False, True]))
+    def refuse(self, seriously: bool) -> None:
+        if not seriously:
+            return
         waiting = [expected for expected in self.expected.values() if expected.status is S.STARTING]
         refused = self.do(predictions.refuse, self.runnable.target, FailureCode.SETUP, "It cannot run.")
         assert refused == len(waiting)

@@ -22,8 +22,8 @@ def test_any_interleaving_ends_in_legal_states_charged_once_and_owed_once(settin
             run_state_machine_as_test(
                 machine,
                 settings=bounds(
-                    max_examples=20,
-                    stateful_step_count=40,
+                    max_examples=30,
+                    stateful_step_count=50,
                     deadline=None,
                     suppress_health_check=list(HealthCheck),
                 ),
