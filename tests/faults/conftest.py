@@ -34,15 +34,6 @@ async def broken(prepared: Platform) -> Platform:
     return prepared
 
 
-@pytest.fixture(scope="session")
-async def misbehaving_platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
-    """With the models `sleeper`, `chatty` and `misbehaving`, in the process runtime."""
-    async with Platform(tmp_path_factory.mktemp("misbehaving")) as platform:
-        names = ("sleeper", "chatty", "misbehaving")
-        await platform.wait_ready(*[await platform.publish(PROJECTS / name) for name in names])
-        yield platform
-
-
 @pytest.fixture
 async def receiver(broken: Platform) -> AsyncIterator[Receiver]:
     answer = await broken.client.request("GET", "/webhooks/default/secret")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy import Row, func, select
 
@@ -64,6 +64,13 @@ async def all_ended(platform: Platform, ids: Sequence[str], seconds: float = END
         platform.check()
         assert time.monotonic() < deadline, f"not all ended in {seconds:g} s: {count}"
         await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def until(is_so: Callable[[], Awaitable[bool]], seconds: float = END_SECONDS) -> None:
+    """Asks again and again; no event tells of what happens in other processes."""
+    async with asyncio.timeout(seconds):
+        while not await is_so():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS / 2)
 
 
 async def counts(platform: Platform, ids: Sequence[str]) -> dict[PredictionStatus, int]:

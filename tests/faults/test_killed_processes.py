@@ -69,6 +69,7 @@ async def test_losing_redis_and_all_it_held_costs_nothing(broken: Platform, rece
     await check_invariants(broken, ids, receiver)
 
 
+@pytest.mark.parametrize("prepared", ["process"], indirect=True)
 async def test_killing_the_webhook_sender_delays_webhooks_and_loses_none(broken: Platform, receiver: Receiver) -> None:
     ids = await start_fifty(broken, receiver)
     await middle(broken, ids)
@@ -79,6 +80,7 @@ async def test_killing_the_webhook_sender_delays_webhooks_and_loses_none(broken:
     await check_invariants(broken, ids, receiver)
 
 
+@pytest.mark.parametrize("prepared", ["process"], indirect=True)
 async def test_killing_postgres_costs_nothing(broken: Platform, receiver: Receiver) -> None:
     ids = await start_fifty(broken, receiver)
     await middle(broken, ids)

@@ -196,12 +196,21 @@ class Platform:
     async def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Sends the signal; after one that ends a process, returns when it has ended."""
         process = self.processes[name]
+        children = psutil.Process(process.pid).children() if name == "postgres" else []
         process.send(number)
         if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             process.is_wanted = False
             await process.wait()
         if name == "postgres":
+            # Its sessions notice a moment later, and until they have ended no other server starts on that folder.
+            await asyncio.to_thread(psutil.wait_procs, children, _GRACE_SECONDS)
             await self.resources.database.engine.dispose()
+
+    async def ended(self, name: str) -> None:
+        """Waits for it to end by itself."""
+        process = self.processes[name]
+        process.is_wanted = False
+        await process.wait()
 
     async def restart(self, name: str) -> None:
         """Starts it anew, killing it where it runs, and waits until it is up, as its supervisor would."""
@@ -277,8 +286,19 @@ class Platform:
 
     def instances_with_containers(self) -> set[str]:
         below = self.settings.data / "instances"
-        processes = {Path(_home(process)).relative_to(below).parts[0] for process in self.model_processes()}
+        homes = [Path(_home(process)) for process in psutil.process_iter()]
+        processes = {home.relative_to(below).parts[0] for home in homes if home.is_relative_to(below)}
         return processes | {container.labels["millrace.instance"] for container in self.docker_containers()}
+
+    async def kill_container(self, instance_id: str) -> None:
+        """As when memory runs out: with SIGKILL, and without telling the node."""
+        below = str(self.settings.data / "instances" / instance_id)
+        for process in self.model_processes():
+            if _home(process).startswith(below):
+                process.kill()
+        for container in self.docker_containers():
+            if container.labels["millrace.instance"] == instance_id:
+                await asyncio.to_thread(container.kill)
 
     def _end_containers(self) -> None:
         for process in self.model_processes():
