@@ -26,7 +26,8 @@ class ContainerSpec:
     version_id: str
     artifact: Artifact
     slots: int
-    upload_url: str
+    upload_url: str | None
+    """Where the container puts its output files; None: it gives them inline."""
     gpu_uuids: tuple[str, ...] = ()
     memory_bytes: int | None = None
     setup_timeout_seconds: int | None = None

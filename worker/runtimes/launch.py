@@ -16,9 +16,10 @@ SCHEMA_FILE = ".cog/openapi_schema.json"
 _RESPONSE_INTERVAL_SECONDS = "0.1"
 
 
-def command(upload_url: str, python: str = "python") -> list[str]:
+def command(upload_url: str | None, python: str = "python") -> list[str]:
     """Explicit shutdown keeps a server up whose setup failed, so that its logs can still be read."""
-    return [python, "-m", "cog.server.http", "--await-explicit-shutdown", "true", "--upload-url", upload_url]
+    uploads = ["--upload-url", upload_url] if upload_url else []
+    return [python, "-m", "cog.server.http", "--await-explicit-shutdown", "true", *uploads]
 
 
 def environment(spec: ContainerSpec, port: int = COG_PORT) -> dict[str, str]:
