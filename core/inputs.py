@@ -56,6 +56,10 @@ class InputSchema:
             raise InvalidInput(problems)
         return cleaned
 
+    def secrets(self) -> list[str]:
+        """Names of the inputs that nobody but the model may see."""
+        return [name for name, schema in self._properties.items() if _is_secret(self._resolve(schema))]
+
     def _may_be_missing(self, name: str) -> bool:
         # Rust Cog rejects an explicit null even where it is the default, so such a null never reaches it.
         return name not in self._input.get("required", [])
@@ -157,3 +161,8 @@ def _strings(value: Any) -> Iterator[str]:
         for key, item in value.items():
             yield key
             yield from _strings(item)
+
+
+def _is_secret(schema: Mapping[str, Any]) -> bool:
+    items = schema.get("items")
+    return bool(schema.get("x-cog-secret")) or (isinstance(items, Mapping) and _is_secret(items))

@@ -34,6 +34,7 @@ class Request:
     account_id: str
     runnable: Runnable
     input: dict[str, Any]
+    secret_inputs: list[str] | None = None
     source: str = "api"
     webhook_url: str | None = None
     webhook_events: list[str] | None = None
@@ -102,6 +103,7 @@ async def list_page(
 
 _CREATED_WITH = (
     *("id", "account_id", "model", "version_id", "target", "hardware_sku", "source", "status", "input"),
+    "secret_inputs",
     *("stream_kind", "webhook_url", "webhook_events"),
 )
 # Without a deadline the interval is null, and so is the sum.
@@ -122,6 +124,7 @@ async def create(tx: Transaction | Direct, request: Request) -> Row:
         "source": request.source,
         "status": PredictionStatus.STARTING.value,
         "input": request.input,
+        "secret_inputs": request.secret_inputs,
         "stream_kind": output_kind(runnable.openapi_schema).stream_kind,
         "webhook_url": request.webhook_url,
         "webhook_events": request.webhook_events,

@@ -28,7 +28,8 @@ _PASSING_CAP = 10_000
 
 
 def wants(row: Row, event: WebhookEvent) -> bool:
-    return bool(row.webhook_url) and event in (row.webhook_events or DEFAULT_EVENTS)
+    events = DEFAULT_EVENTS if row.webhook_events is None else row.webhook_events
+    return bool(row.webhook_url) and event in events
 
 
 def owed(ended: CTE) -> Insert:

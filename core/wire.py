@@ -14,6 +14,9 @@ from core.settings import Settings
 #: No released client knows `aborted`: Python 1.x raises on it, the others wait for ever.
 _ON_THE_WIRE = {PredictionStatus.ABORTED: PredictionStatus.CANCELED}
 
+#: Instead of a `Secret` input, to its owner as well: what is shown is also logged, mailed and cached.
+_REDACTED = "**********"
+
 
 def prediction(settings: Settings, row: Row, output: Any) -> dict[str, Any]:
     """As `GET /v1/predictions/<id>` answers. `output` is the row's, with files as URLs or data URIs."""
@@ -21,7 +24,7 @@ def prediction(settings: Settings, row: Row, output: Any) -> dict[str, Any]:
         "id": row.id,
         "model": row.model,
         "version": row.version_id,
-        "input": row.input,
+        "input": _shown_input(row),
         "output": output,
         "logs": row.logs,
         "error": row.error,
@@ -43,6 +46,12 @@ def prediction(settings: Settings, row: Row, output: Any) -> dict[str, Any]:
     if row.queue_reason is not None:
         document["queue"] = {"reason": row.queue_reason}
     return document
+
+
+def _shown_input(row: Row) -> dict[str, Any]:
+    if not row.secret_inputs:
+        return row.input
+    return {name: _REDACTED if name in row.secret_inputs else value for name, value in row.input.items()}
 
 
 def _metrics(row: Row) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from core import catalog, fleet, hardware, health, predictions
 from core.errors import MillraceError
 from core.fleet import NodeReport
 from core.ids import new_id
-from core.lifecycle import InstanceStatus
+from core.lifecycle import InstanceStatus, NodeFault
 from core.log import get_logger
 from core.redis import node_channel
 from core.resources import Resources
@@ -164,9 +164,7 @@ class Node:
                     await place.runtime.stop(container, grace_seconds=0)
         async with self._database.transaction() as tx:
             status = InstanceStatus(row.status)
-            await fleet.move_instance(
-                tx, row.id, status, InstanceStatus.FAILED, reason="Nobody watched over its container."
-            )
+            await fleet.move_instance(tx, row.id, status, InstanceStatus.FAILED, reason=NodeFault.UNWATCHED)
 
     # --- the loops ---
 
@@ -175,7 +173,7 @@ class Node:
         while True:
             await asyncio.sleep(self._settings.node_heartbeat_seconds)
             gpus = [gpu.as_dict() for gpu in await asyncio.to_thread(list_gpus)]
-            working = [id for id, supervisor in self._supervisors.items() if supervisor.is_working]
+            working = [id for id, supervisor in self._supervisors.items() if supervisor.worked_lately()]
             try:
                 async with self._database.transaction() as tx:
                     lease = self._settings.node_lease_seconds
@@ -304,5 +302,5 @@ class Node:
             for row in await fleet.live_instances(tx, self._row.id):
                 if row.status != InstanceStatus.PENDING:
                     status = InstanceStatus(row.status)
-                    await fleet.move_instance(tx, row.id, status, InstanceStatus.FAILED, reason="Its node was stopped.")
+                    await fleet.move_instance(tx, row.id, status, InstanceStatus.FAILED, reason=NodeFault.STOPPED)
             await fleet.release_lease(tx, self._row.id, self._boot_id)

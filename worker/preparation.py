@@ -14,6 +14,7 @@ from sqlalchemy import Row
 
 from core import catalog
 from core.errors import MillraceError
+from core.inputs import InputSchema
 from core.log import get_logger
 from core.resources import Resources
 from worker.registry import image_artifact
@@ -45,6 +46,7 @@ async def prepare(resources: Resources, version_id: str) -> None:
     async with _renewing_lease(resources, version_id):
         try:
             prepared = await _read(resources, version)
+            InputSchema(prepared.openapi_schema)  # one that cannot be used fails here, not with every prediction
         except (ArtifactUnavailable, MillraceError) as error:
             log.warning("preparation failed", version=version_id, reason=str(error))
             async with resources.database.transaction() as tx:

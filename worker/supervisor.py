@@ -83,6 +83,7 @@ class InstanceSupervisor:
         self._tasks: set[asyncio.Task] = set()
         self._drain = asyncio.Event()
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._has_worked = False
         self._killed_for: str | None = None
         self._container: Container | None = None
         self._cog: CogContainer | None = None
@@ -99,9 +100,10 @@ class InstanceSupervisor:
             if runner.row is not None:
                 await self._interrupt(runner)
 
-    @property
-    def is_working(self) -> bool:
-        return bool(self.runners)
+    def worked_lately(self) -> bool:
+        """Whether it runs something, or has since this was asked last: an idle time is counted from there."""
+        worked, self._has_worked = self._has_worked or bool(self.runners), False
+        return worked
 
     async def run(self, adopted: Container | None = None) -> None:
         """The whole life. Never raises for anything that the container, or its artifact, does."""
@@ -242,6 +244,7 @@ class InstanceSupervisor:
 
     def _run(self, runner: Runner) -> None:
         self._free -= 1
+        self._has_worked = True
         self.runners[runner.prediction_id] = runner
         task = asyncio.create_task(self._run_one(runner))
         self._tasks.add(task)
@@ -289,7 +292,7 @@ class InstanceSupervisor:
             except MillraceError as error:
                 log.warning("container not looked at, will try again", instance=self.id, error=str(error))
                 continue
-            if reason is None and not self.is_working:
+            if reason is None and not self.runners:
                 health = await self._cog.health()
                 reason = health.error or "It reports itself broken." if health.recycle else None
             if reason is not None:

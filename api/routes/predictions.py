@@ -88,10 +88,12 @@ async def _create(
 ) -> Json:
     deadline, hold = deadline_seconds(cancel_after), hold_seconds(prefer)
     runnable = await state.resolve(caller.id, reference)
+    schema = state.schema_of(runnable)
     new = NewPrediction(
         account_id=caller.id,
         runnable=runnable,
-        input=state.schema_of(runnable).prepare(body.input),
+        input=schema.prepare(body.input),
+        secret_inputs=schema.secrets() or None,
         webhook_url=body.webhook_url,
         webhook_events=body.webhook_events,
         deadline_seconds=deadline,

@@ -28,6 +28,8 @@ class Prediction(Table):
     status: Mapped[str]
     failure_code: Mapped[str | None]
     input: Mapped[Json]
+    secret_inputs: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """Names of inputs that are shown to nobody."""
     output: Mapped[Json | None]
     error: Mapped[str | None]
     logs: Mapped[str] = mapped_column(server_default="")

@@ -112,6 +112,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("failure_code", sa.String(), nullable=True),
         sa.Column("input", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
+        sa.Column("secret_inputs", sa.ARRAY(sa.Text()), nullable=True),
         sa.Column("output", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("logs", sa.String(), server_default="", nullable=False),

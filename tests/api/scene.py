@@ -41,6 +41,7 @@ INPUTS = {
         "anything": {"title": "Anything", "x-order": 4},
         "scale": {"type": "number", "title": "Scale", "x-order": 5},
         "steps": {"type": "integer", "title": "Steps", "x-order": 6},
+        "key": {"type": "string", "format": "password", "writeOnly": True, "x-cog-secret": True, "x-order": 7},
     },
 }
 

@@ -234,3 +234,17 @@ async def create(client: httpx.AsyncClient, version: str) -> dict:
     answer = await client.post("/v1/predictions", json={"version": version, "input": {"text": "Ada"}})
     assert answer.status_code == 201, answer.text
     return answer.json()
+
+
+async def test_a_secret_input_is_kept_for_the_model_and_shown_to_nobody(
+    client: httpx.AsyncClient, scene: Scene, caller: Caller, resources: Resources
+) -> None:
+    published = await scene.publish(caller)
+    body = {"version": published.version, "input": {"text": "Ada", "key": "hunter2"}}
+    created = await client.post("/v1/predictions", json=body)
+    shown = await client.get(f"/v1/predictions/{created.json()['id']}")
+    listed = await client.get("/v1/predictions")
+    started = await scene.start(created.json()["id"])
+    assert [answer for answer in (created, shown, listed) if "hunter2" in answer.text] == []
+    assert shown.json()["input"] == {"text": "Ada", "key": "**********"}
+    assert started.input == {"text": "Ada", "key": "hunter2"}
