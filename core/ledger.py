@@ -3,7 +3,7 @@
     kind     debits                 credits            one sentence
     usage    account:<id>           revenue:usage      An account ran something and owes for it.
 
-The unique key (usage record, ledger account) is what makes charging twice impossible, not the callers' care.
+The unique key (transaction, ledger account) is what makes charging twice impossible, not the callers' care.
 """
 
 from sqlalchemy import CTE, ColumnElement, Insert, Select, func, insert, literal, select, union_all

@@ -38,13 +38,13 @@ class LedgerEntry(Table):
 
     __tablename__ = "ledger_entries"
     __table_args__ = (
-        # The lock on charging twice: one usage record debits and credits each ledger account once.
-        UniqueConstraint("usage_record_id", "ledger_account"),
+        # The lock on charging twice: a usage record is one transaction, and that has one side in each ledger account.
+        UniqueConstraint("transaction_id", "ledger_account"),
         Index(None, "ledger_account", "created_at"),
     )
 
     id: Mapped[Id]
-    transaction_id: Mapped[str] = mapped_column(index=True)
+    transaction_id: Mapped[str]
     kind: Mapped[str]
     ledger_account: Mapped[str]
     amount_nanos: Mapped[Nanos]

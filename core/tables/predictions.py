@@ -12,7 +12,6 @@ class Prediction(Table):
         Index(None, "account_id", text("created_at DESC"), text("id DESC")),
         # What the sweeps and the scheduler look at: as small as what is live, whatever has ended.
         Index("ix_predictions_live", "target", "created_at", postgresql_where=text("completed_at IS NULL")),
-        Index("ix_predictions_instance", "instance_id", postgresql_where=text("completed_at IS NULL")),
         # Rows are updated two or three times in their life: leave room for that on their page.
         {"postgresql_with": {"fillfactor": 80}},
     )

@@ -147,13 +147,6 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
-        "ix_predictions_instance",
-        "predictions",
-        ["instance_id"],
-        unique=False,
-        postgresql_where=sa.text("completed_at IS NULL"),
-    )
-    op.create_index(
         "ix_predictions_live",
         "predictions",
         ["target", "created_at"],
@@ -211,7 +204,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_entries")),
         sa.UniqueConstraint(
-            "usage_record_id", "ledger_account", name=op.f("uq_ledger_entries_usage_record_id_ledger_account")
+            "transaction_id", "ledger_account", name=op.f("uq_ledger_entries_transaction_id_ledger_account")
         ),
     )
     op.create_index(
@@ -220,7 +213,6 @@ def upgrade() -> None:
         ["ledger_account", "created_at"],
         unique=False,
     )
-    op.create_index(op.f("ix_ledger_entries_transaction_id"), "ledger_entries", ["transaction_id"], unique=False)
     op.create_table(
         "versions",
         sa.Column("id", sa.String(), nullable=False),
@@ -348,7 +340,6 @@ def downgrade() -> None:
     op.drop_table("webhook_deliveries")
     op.drop_index(op.f("ix_versions_model_id_created_at"), table_name="versions")
     op.drop_table("versions")
-    op.drop_index(op.f("ix_ledger_entries_transaction_id"), table_name="ledger_entries")
     op.drop_index(op.f("ix_ledger_entries_ledger_account_created_at"), table_name="ledger_entries")
     op.drop_table("ledger_entries")
     op.drop_index(op.f("ix_usage_records_model"), table_name="usage_records")
@@ -357,7 +348,6 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_tokens_account_id"), table_name="tokens")
     op.drop_table("tokens")
     op.drop_index("ix_predictions_live", table_name="predictions", postgresql_where=sa.text("completed_at IS NULL"))
-    op.drop_index("ix_predictions_instance", table_name="predictions", postgresql_where=sa.text("completed_at IS NULL"))
     op.drop_index(op.f("ix_predictions_account_id"), table_name="predictions")
     op.drop_table("predictions")
     op.drop_table("models")
