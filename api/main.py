@@ -14,7 +14,7 @@ from api.dependencies import StateDep
 from api.responses import Json
 from api.routes import v1
 from api.state import State
-from core import health
+from core import collector, health
 from core.log import configure
 from core.resources import open_resources
 from core.settings import Settings, get_settings
@@ -66,6 +66,7 @@ async def _health(state: StateDep) -> Json:
 def main() -> None:
     settings = get_settings()
     configure(settings, "api")
+    collector.relax()
     uvicorn.run(
         create_app(settings),
         host=settings.host,
@@ -73,6 +74,8 @@ def main() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
+        ws="none",
         backlog=_BACKLOG,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         timeout_keep_alive=75,

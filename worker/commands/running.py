@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
+from core import collector
 from core.resources import Resources, open_resources
 from core.settings import Settings
 
@@ -14,6 +15,7 @@ Main = Callable[[Resources, asyncio.Event], Awaitable[None]]
 
 def run(main: Main, settings: Settings) -> None:
     """`main` returns soon after its event is set."""
+    collector.relax()
     uvloop.run(_run(main, settings))
 
 
