@@ -51,13 +51,23 @@ class Progress:
         """The chunks so far of a model that streams; None for any other, whose output comes whole and at the end."""
         return self._chunks if self._kind.is_iterator and self._chunks else None
 
+    def is_all_of(self, output: Any) -> bool:
+        """Whether every part of the final output has passed through here, its files stored: then it is `said`."""
+        if self._kind.is_iterator:
+            return isinstance(output, list) and len(output) == len(self._chunks)
+        return bool(self._chunks)
+
+    @property
+    def said(self) -> Any:
+        return self._chunks if self._kind.is_iterator else self._chunks[-1]
+
     def add_log(self, text: str) -> None:
         self._logs.append(text)
         self._note(WebhookEvent.LOGS)
 
     def add_chunk(self, chunk: Any) -> None:
+        self._chunks.append(chunk)
         if self._kind.is_iterator:
-            self._chunks.append(chunk)
             self._note(WebhookEvent.OUTPUT)
         else:
             # It comes whole and with the end: until that is written there is nothing to show.

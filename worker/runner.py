@@ -24,7 +24,7 @@ from core.pricing import MICROS_PER_SECOND
 from core.resources import Resources
 from core.schema import OutputKind
 from worker.cog import CogContainer
-from worker.events import Done, Log, Metric, Output
+from worker.events import Done, Log, Metric, Output, Started
 from worker.inputs import InputFiles, UrlOf
 from worker.outputs import OutputFiles
 from worker.progress import Progress
@@ -66,6 +66,8 @@ class Runner:
         self._seat = seat
         self.prediction_id = prediction_id
         self.row: Row | None = None
+        self.was_taken = False
+        """Whether the container began it; one that it never took may run elsewhere as if nothing had happened."""
         self._stop_reason: FailureCode | str | None = None
         self._stopping: asyncio.Task | None = None
         self._progress: Progress
@@ -156,6 +158,8 @@ class Runner:
         metrics: dict[str, Any] = {}
         async for event in self._seat.container.predict(self.prediction_id, input):
             match event:
+                case Started():
+                    self.was_taken = True
                 case Output(chunk=chunk):
                     progress.add_chunk(_without_nul(await self._as_references(chunk)))
                 case Log(text=text):
@@ -174,9 +178,7 @@ class Runner:
 
     async def _outcome(self, done: Done, metrics: dict[str, Any], micros: int, progress: Progress) -> Outcome:
         status, error, code = self._verdict(done)
-        output = progress.output
-        if output is None or done.status == "succeeded":
-            output = _without_nul(await self._as_references(done.output))
+        output = await self._output(done, progress)
         if len(orjson.dumps(output)) > _MAX_OUTPUT_BYTES:
             status, code, output = PredictionStatus.FAILED, FailureCode.MODEL, None
             error = f"The output is larger than {_MAX_OUTPUT_BYTES} bytes; return large results as files."
@@ -189,6 +191,13 @@ class Runner:
             metrics={**_bounded(metrics), "predict_time": micros / MICROS_PER_SECOND},
             micros=micros,
         )
+
+    async def _output(self, done: Done, progress: Progress) -> Any:
+        if done.status != "succeeded" and progress.output is not None:
+            return progress.output
+        if done.status == "succeeded" and progress.is_all_of(done.output):
+            return progress.said
+        return _without_nul(await self._as_references(done.output))
 
     def _verdict(self, done: Done) -> tuple[PredictionStatus, str | None, FailureCode | None]:
         if done.status == "succeeded":

@@ -261,7 +261,7 @@ class InstanceSupervisor:
             outcome, container_lost = await self._drive(runner)
             if container_lost:
                 self._lose(outcome.error or "The container was lost.")
-            if container_lost and self._killed_for not in (None, id):
+            if container_lost and (self._killed_for not in (None, id) or not runner.was_taken):
                 await self._interrupt(runner)
             elif outcome is not None:
                 await runner.settle(outcome)
