@@ -1,0 +1,53 @@
+"""An image becomes a Version of a Model over HTTP."""
+
+import httpx
+import pytest
+
+from tests.api.scene import Caller, Scene
+
+DIGEST = "sha256:" + "ab" * 32
+IMAGE = f"registry.example.com:5000/me/my-model@{DIGEST}"
+
+
+@pytest.fixture(autouse=True)
+async def hardware(scene: Scene, caller: Caller) -> None:
+    """The CPU, which every installation has, comes with the first Model."""
+    await scene.publish(caller)
+
+
+async def test_an_image_by_digest_becomes_the_latest_version_of_a_new_private_model(
+    client: httpx.AsyncClient, caller: Caller
+) -> None:
+    answer = await client.post(f"/v1/models/{caller.username}/fresh/versions", json={"image": IMAGE})
+    model = (await client.get(f"/v1/models/{caller.username}/fresh")).json()
+    assert answer.status_code == 201
+    assert answer.json()["status"] == "preparing"
+    assert (model["visibility"], model["latest_version"]["id"]) == ("private", answer.json()["id"])
+
+
+async def test_the_same_image_again_is_the_same_version(client: httpx.AsyncClient, caller: Caller) -> None:
+    path = f"/v1/models/{caller.username}/again/versions"
+    first, second = [(await client.post(path, json={"image": IMAGE})).json()["id"] for _ in range(2)]
+    assert first == second
+
+
+async def test_nobody_publishes_under_another_name(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/models/somebody-else/model/versions", json={"image": IMAGE})
+    assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
+
+
+@pytest.mark.parametrize("image", ["my-model", "registry.example.com/me/my-model:latest", f"my-model@{DIGEST}", ""])
+async def test_an_image_without_a_registry_or_digest_is_refused(
+    client: httpx.AsyncClient, caller: Caller, image: str
+) -> None:
+    answer = await client.post(f"/v1/models/{caller.username}/bad/versions", json={"image": image})
+    missing = await client.get(f"/v1/models/{caller.username}/bad")
+    assert (answer.status_code, answer.json()["invalid_fields"][0]["field"]) == (422, "image")
+    assert missing.status_code == 404
+
+
+async def test_unknown_hardware_is_refused_with_the_list(client: httpx.AsyncClient, caller: Caller) -> None:
+    body = {"image": IMAGE, "hardware": "gpu-from-the-future"}
+    answer = await client.post(f"/v1/models/{caller.username}/bad/versions", json=body)
+    assert answer.status_code == 422
+    assert "cpu" in answer.json()["detail"]
