@@ -1,9 +1,9 @@
 """The folder of one Instance that runs as a process: its project, its log, and the record that finds it again.
 
-<id>/container.json   who we are, and which process is ours
-<id>/work/            the project; the model's current directory
-<id>/tmp/             its TMPDIR and HOME
-<id>/log              what it writes
+container.json   who we are, and which process is ours
+work/            the project; the model's current directory
+tmp/             its TMPDIR and HOME
+log              what it writes
 """
 
 import os
