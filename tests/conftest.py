@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.support.requirements",
     "tests.support.docker_fixtures",
     "tests.support.platform_fixtures",
+    "tests.support.grouping",
 ]
 
 
