@@ -15,8 +15,13 @@ def main(settings: Settings) -> int:
 
 
 async def _webhooks(resources: Resources, stop: asyncio.Event) -> None:
-    beating = asyncio.create_task(health.keep_beating(resources.settings, "webhooks"))
-    try:
-        await Sender(resources).run(stop)
-    finally:
-        beating.cancel()
+    """Ends when either ends, so that neither goes on without the other."""
+    tasks = [
+        asyncio.create_task(health.keep_beating(resources.settings, "webhooks")),
+        asyncio.create_task(Sender(resources).run(stop)),
+    ]
+    done, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+    done.pop().result()
