@@ -116,7 +116,7 @@ class Node:
     async def _save_output(self, instance_id, prediction_id, filename, content_type, chunks) -> str:
         """An upload from a container; old ones do not say for which prediction, so only a lone one can be meant."""
         supervisor = self._supervisors.get(instance_id)
-        runners = supervisor.runners if supervisor else {}
+        runners = {id: runner for id, runner in supervisor.runners.items() if runner.row} if supervisor else {}
         if prediction_id is None and len(runners) == 1:
             prediction_id = next(iter(runners))
         if prediction_id not in runners:
