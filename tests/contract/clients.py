@@ -45,12 +45,6 @@ def javascript_client(version: str) -> Path:
     return folder
 
 
-def torch_is_installed() -> bool:
-    """Whether an environment with torch has been built already, which takes minutes."""
-    lists = (CACHE / "environments").glob("*/requirements.txt")
-    return any("torch==" in found.read_text() and (found.parent / ".complete").exists() for found in lists)
-
-
 @contextmanager
 def _installed_once(folder: Path) -> Iterator[bool]:
     """Whether it is still to be installed; one process does so, and what it leaves unfinished is done anew."""

@@ -11,7 +11,7 @@ from core import catalog
 from core.resources import Resources
 from tests.api.rows import insert_predictions
 from tests.api.scene import Caller, Published, Scene
-from tests.contract.clients import Script, torch_is_installed
+from tests.contract.clients import Script
 from tests.support.platform import MODELS, Platform
 
 HELLO, CHATTY, FILES = "millrace/hello-world", "millrace/chatty", "millrace/files"
@@ -103,7 +103,6 @@ async def test_predictions_are_paged(models: Platform, python1: Script) -> None:
     assert [id for page in pages for id in page] == ids[::-1]
 
 
-@pytest.mark.skipif(not torch_is_installed(), reason="The environment with torch is not built; tests of it build it.")
 async def test_digits_come_as_files_that_can_be_read(python1: Script, models: Platform) -> None:
     await models.wait_ready(await models.publish(MODELS / "digits-diffusion"))
     input = {"digit": 7, "num_outputs": 2, "num_inference_steps": 3}
