@@ -13,7 +13,7 @@ up: $(VENV)/.installed
 	@$(VENV)/bin/millrace up
 
 test: $(VENV)/.installed-test lint
-	@$(VENV)/bin/pytest --numprocesses 2 --dist loadgroup
+	@$(VENV)/bin/pytest
 
 lint: $(VENV)/.installed-test
 	@$(VENV)/bin/ruff check .

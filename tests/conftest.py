@@ -16,7 +16,6 @@ pytest_plugins = [
     "tests.support.requirements",
     "tests.support.docker_fixtures",
     "tests.support.platform_fixtures",
-    "tests.support.grouping",
 ]
 
 
