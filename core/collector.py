@@ -2,8 +2,8 @@
 
 import gc
 
-# Python's default looks every 700 objects. A prediction makes some thousand that reference counting frees by itself;
-# at 32 at a time collecting less often raised the rate from 147 to 187 a second (docs/benchmarks.md).
+# Python's default looks every 700 objects. A prediction makes some thousand, which reference counting frees by itself, so
+# looking that often finds nothing. What it brings is small and not well measured (docs/benchmarks.md).
 _YOUNG, _MIDDLE, _OLD = 50_000, 20, 50
 
 
