@@ -2,8 +2,8 @@
 
 import gc
 
-# Python's default looks every 700 objects. A prediction makes some thousand, which reference counting frees by itself, so
-# looking that often finds nothing. What it brings is small and not well measured (docs/benchmarks.md).
+# Python's default looks every 700 objects. A prediction makes some thousand, which reference counting frees by itself,
+# so looking that often finds nothing. What it brings is small and not well measured (docs/benchmarks.md).
 _YOUNG, _MIDDLE, _OLD = 50_000, 20, 50
 
 
