@@ -3,23 +3,23 @@
 Pure ASGI, because Starlette's own middleware base class costs a task per request.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.strict_json import read_json
+
 #: A multipart upload is its file and a little around it.
 _MULTIPART_OVERHEAD_BYTES = 1024 * 1024
-#: orjson reads 1024 levels and writes 254: what is read must still be written with a page of others around it.
-_DEEPEST = 200
 
 
 class BodyLimit:
-    """Refuses bodies over the limit as soon as that is known, without reading on."""
+    """Refuses bodies over the limit: before the first byte where their length is told, else without reading on."""
 
     def __init__(self, app: ASGIApp, json_bytes: int, upload_bytes: int) -> None:
         self._app = app
@@ -30,17 +30,19 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "DELETE"):
             await self._app(scope, receive, send)
             return
-        is_upload = scope["path"].endswith("/files")
-        limit = self._upload_bytes if is_upload else self._json_bytes
+        limit = self._upload_bytes if scope["path"].endswith("/files") else self._json_bytes
+        # What is left unread here is passed over by the server: a client may look for the answer only after sending.
+        told = int(Headers(scope=scope).get("content-length", 0))
         received = 0
 
         async def limited() -> Message:
             nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise HTTPException(413, f"The body is larger than {limit} bytes, the most this server accepts.")
-            return message
+            if told <= limit:
+                message = await receive()
+                received += len(message.get("body", b""))
+                if received <= limit:
+                    return message
+            raise HTTPException(413, f"The body is larger than {limit} bytes, the most this server accepts.")
 
         await self._app(scope, limited, send)
 
@@ -57,30 +59,15 @@ class VersionAlias:
         await self._app(scope, receive, send)
 
 
-class _OrjsonRequest(Request):
+class JsonRequest(Request):
+    """Keeps the body it has read, so that whoever looks at it first leaves it to the others."""
+
+    @classmethod
+    def of(cls, request: Request) -> "JsonRequest":
+        return request if isinstance(request, cls) else cls(request.scope, request.receive)
+
     async def json(self) -> Any:
-        # Unlike the standard library's parser this one refuses NaN and lone surrogates.
-        body = await self.body()
-        document = orjson.loads(body)
-        if body.count(b"[") + body.count(b"{") > _DEEPEST:
-            refuse_deep_nesting(document)
-        return document
-
-
-def refuse_deep_nesting(document: Any) -> None:
-    """Raises `HTTPException`; what a body reader raises becomes `HTTPException` in any case."""
-    level = [document]
-    for _ in range(_DEEPEST):
-        level = [child for node in level for child in _children(node)]
-        if not level:
-            return
-    raise HTTPException(400, f"The body is nested more than {_DEEPEST} levels deep.")
-
-
-def _children(node: Any) -> Iterable[Any]:
-    if isinstance(node, dict):
-        return node.values()
-    return node if isinstance(node, list) else ()
+        return read_json(await self.body())
 
 
 class JsonRoute(APIRoute):
@@ -90,6 +77,6 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def parse_with_orjson(request: Request) -> Response:
-            return await handle(_OrjsonRequest(request.scope, request.receive))
+            return await handle(JsonRequest.of(request))
 
         return parse_with_orjson

@@ -9,13 +9,18 @@ from typing import Any
 
 import orjson
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 
-from api.body import refuse_deep_nesting
-from core.errors import BadRequest, InvalidField, InvalidInput
+from api.strict_json import count_keys, read_json
+from core.errors import BadRequest, InvalidField, InvalidInput, UnsupportedMediaType
 
 _NAME_BYTES = 255
+#: Of fields in memory and of files on disk; of an upload both are few.
+_MOST_FIELDS, _MOST_FILES = 200, 8
 _METADATA_BYTES = 64 * 1024
+#: Others decode to what cannot be encoded again, such as lone surrogates.
+_CHARSETS = ("utf-8", "us-ascii")
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
 _BRACKETED = re.compile(rf"metadata(?:{_BRACKET.pattern})+")
 # As orjson writes the character that Postgres does not keep.
@@ -32,7 +37,8 @@ class Upload:
 
 async def read_upload(request: Request) -> Upload:
     """The `content` part and what was said about it. Raises `InvalidInput` or `BadRequest`."""
-    form = await request.form(max_files=8, max_fields=200)
+    _refuse_other_types(request.headers.get("content-type", ""))
+    form = await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_METADATA_BYTES)
     content = form.get("content")
     if not isinstance(content, UploadFile):
         raise InvalidInput([InvalidField("required", "", "content is required: the file, as multipart/form-data")])
@@ -41,6 +47,15 @@ async def read_upload(request: Request) -> Upload:
         raise InvalidInput([InvalidField("string_lte", "filename", f"Must be at most {_NAME_BYTES} bytes")])
     kind = _text(form, "type") or content.content_type or ""
     return Upload(content, name.replace("\x00", ""), kind, _storable(await _metadata(form)))
+
+
+def _refuse_other_types(header: str) -> None:
+    kind, parameters = parse_options_header(header)
+    if kind != b"multipart/form-data":
+        raise UnsupportedMediaType("Send the file as multipart/form-data, in a part named content.")
+    charset = parameters.get(b"charset", b"utf-8").decode("latin-1").lower()
+    if charset not in _CHARSETS:
+        raise UnsupportedMediaType("Send multipart/form-data in UTF-8, which needs no charset.")
 
 
 def _text(form: FormData, field: str) -> str | None:
@@ -52,9 +67,11 @@ async def _metadata(form: FormData) -> dict[str, Any]:
     given = form.get("metadata")
     if given is None:
         return _bracketed(form)
-    raw = await given.read(_METADATA_BYTES) if isinstance(given, UploadFile) else given
+    raw = await given.read(_METADATA_BYTES + 1) if isinstance(given, UploadFile) else given.encode()
+    if len(raw) > _METADATA_BYTES:
+        raise InvalidInput([InvalidField("string_lte", "metadata", f"Must be at most {_METADATA_BYTES} bytes")])
     try:
-        metadata = orjson.loads(raw or "{}")
+        metadata = read_json(raw or b"{}")
     except orjson.JSONDecodeError:
         raise BadRequest("metadata is not valid JSON.") from None
     if not isinstance(metadata, dict):
@@ -64,7 +81,7 @@ async def _metadata(form: FormData) -> dict[str, Any]:
 
 def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
     """Refuses before the bytes are kept what the row could not hold."""
-    refuse_deep_nesting(metadata)
+    count_keys(metadata)  # Which refuses what is nested too deeply.
     if _NUL.search(orjson.dumps(metadata)):
         raise InvalidInput([InvalidField("format", "metadata", "Must not contain the character U+0000")])
     return metadata

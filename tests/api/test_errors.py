@@ -117,7 +117,7 @@ BROKEN = {
     "NaN": b'{"version": "x", "input": {"scale": NaN}}',
     "lone surrogate": rb'{"version": "x", "input": {"text": "\ud800"}}',
     "not UTF-8": b'{"version": "x", "input": {"text": "\xff"}}',
-    "nested too deeply": b'{"version": "x", "input": {"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+    "nested too deeply": b'{"version": "x", "input": {"text": ' + b"[" * 10_000 + b"]" * 10_000 + b"}}",
 }
 
 
@@ -270,12 +270,3 @@ async def test_numbers_beyond_all_bounds_are_a_clients_mistake(
     body = f'{{"version": "{published.version}", "input": {{"text": "Ada", "{field}": {literal}}}}}'
     answer = await client.post("/v1/predictions", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (201, 400, 422), answer.text
-
-
-async def test_of_a_key_given_twice_the_last_one_counts(
-    client: httpx.AsyncClient, scene: Scene, caller: Caller
-) -> None:
-    published = await scene.publish(caller)
-    body = f'{{"version": "{published.version}", "input": {{}}, "input": {{"text": "a", "text": "b"}}}}'
-    answer = await client.post("/v1/predictions", content=body, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["input"]) == (201, {"text": "b"})
