@@ -31,11 +31,26 @@ async def _reading(request: Request) -> AsyncIterator[Transaction]:
 
 
 async def _caller(request: Request) -> Row:
-    return await authenticate(_state_of(request), request.headers.get("authorization"))
+    # The gate has put it there, before the body was read.
+    return request.state.caller
+
+
+async def _visitor(request: Request) -> Row | None:
+    header = request.headers.get("authorization")
+    return await authenticate(_state_of(request), header) if header else None
+
+
+async def _new_id(request: Request) -> str:
+    return request.state.new_id
 
 
 StateDep = Annotated[State, Depends(_state)]
+#: The account, with `token_id` and `scopes` of the token that speaks for it.
 Caller = Annotated[Row, Depends(_caller)]
+#: On a route that anyone may call: the account, if there is a token.
+Visitor = Annotated[Row | None, Depends(_visitor)]
+#: The id that what this request creates must have, so that the same request again finds it.
+NewId = Annotated[str, Depends(_new_id)]
 # Function scope: the commit comes before the response, so a commit that fails is a 500 and not a lie.
 Tx = Annotated[Transaction, Depends(_transaction, scope="function")]
 Reading = Annotated[Transaction, Depends(_reading, scope="function")]

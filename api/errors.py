@@ -52,13 +52,7 @@ def install(app: FastAPI) -> None:
 
 
 async def _ours(request: Request, error: MillraceError) -> Response:
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-    extra = {}
-    if isinstance(error, InvalidInput):
-        extra["invalid_fields"] = [
-            {"type": field.type, "field": field.field, "description": field.description} for field in error.fields
-        ]
-    return problem(error.status, error.title, error.detail, headers, **extra)
+    return problem(error.status, error.title, error.detail, error.headers, **error.members)
 
 
 async def _invalid_request(request: Request, error: RequestValidationError) -> Response:
@@ -95,7 +89,7 @@ async def _unstorable(request: Request, error: DataError) -> Response:
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     log.error("backing service failed", path=request.url.path, error=str(error))
-    return problem(Unavailable.status, Unavailable.title, Unavailable().detail, {"Retry-After": "1"})
+    return await _ours(request, Unavailable())
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

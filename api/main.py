@@ -11,6 +11,8 @@ from sqlalchemy import text
 from api import errors
 from api.body import BodyLimit, VersionAlias
 from api.dependencies import StateDep
+from api.protocol import HttpProtocol
+from api.ratelimit import RateLimitHeaders
 from api.responses import Json
 from api.routes import v1
 from api.state import State
@@ -52,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(v1)
     app.add_api_route("/health", _health, include_in_schema=False)
     app.add_middleware(BodyLimit, json_bytes=settings.body_bytes, upload_bytes=settings.upload_bytes)
+    app.add_middleware(RateLimitHeaders)
     app.add_middleware(VersionAlias)
     return app
 
@@ -69,6 +72,7 @@ def main() -> None:
     collector.relax()
     uvicorn.run(
         create_app(settings),
+        http=HttpProtocol,
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -8,8 +8,10 @@ from typing import Any
 from cachetools import LRUCache, TTLCache
 from sqlalchemy import Row
 
+from api.queueing import Queueing
+from api.ratelimit import Limits
 from api.waiting import Waiter
-from core import accounts, catalog, files
+from core import catalog, files, tokens
 from core.catalog import Runnable
 from core.inputs import InputSchema
 from core.resources import Resources
@@ -25,6 +27,8 @@ class State:
         self.settings = resources.settings
         self.database = resources.database
         self.waiter = Waiter(resources.redis)
+        self.queueing = Queueing(resources)
+        self.limits = Limits(resources.settings, resources.redis)
         self._accounts: TTLCache[str, Row] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
         self._runnables: TTLCache[tuple[str, str], Runnable] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
         self._schemas: LRUCache[str, InputSchema] = LRUCache(_COMPILED_SCHEMAS)
@@ -33,7 +37,9 @@ class State:
         account = self._accounts.get(token)
         if account is None:
             async with self.database.autocommit() as tx:
-                account = await accounts.by_token(tx, token)
+                account = await tokens.caller(tx, token)
+                if account is not None:
+                    await tokens.touch(tx, account.token_id)
             if account is not None:
                 self._accounts[token] = account
         return account

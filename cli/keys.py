@@ -22,7 +22,7 @@ def keys(settings: Settings) -> Keys:
         return Keys(settings.secret, settings.admin_token)
     path = settings.data / "secrets.json"
     if not path.exists():
-        # Of the form of `core.accounts.new_token`; importing that would load the whole database layer.
+        # Of the form of `core.tokens.new_token`; importing that would load the whole database layer.
         write_private(path, json.dumps(asdict(Keys(secret=new_secret(), admin_token=f"mr_{new_secret()}"))))
     kept = Keys(**json.loads(path.read_text()))
     return Keys(settings.secret or kept.secret, settings.admin_token or kept.admin_token)

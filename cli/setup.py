@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import migrations
 from cli.errors import Refusal
 from cli.model_folders import model_folders
-from core import accounts, bundles, catalog
+from core import accounts, bundles, catalog, tokens
 from core.bundles import BundleError
 from core.cog_config import read_config
 from core.hardware import CPU, HardwareKind, gpu_hardware
@@ -45,7 +45,7 @@ async def seed_accounts(resources: Resources) -> str:
     async with resources.database.transaction() as tx:
         admin = await accounts.ensure(tx, settings.admin_username, settings.admin_username, is_admin=True)
         if settings.admin_token:
-            await accounts.add_token(tx, admin.id, settings.admin_token, "first token")
+            await tokens.add(tx, admin.id, settings.admin_token, "first token")
         publisher = await accounts.ensure(tx, PUBLISHER, "Millrace", type="organization")
     return publisher.id
 

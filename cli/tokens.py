@@ -5,7 +5,7 @@ import sys
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import accounts
+from core import accounts, tokens
 from core.errors import NotFound
 from core.resources import open_resources
 from core.settings import get_settings
@@ -13,10 +13,10 @@ from core.settings import get_settings
 
 async def create(username: str, name: str) -> str:
     """Raises `NotFound` where there is no such account."""
-    token = accounts.new_token()
+    token = tokens.new_token()
     async with open_resources(get_settings()) as resources, resources.database.transaction() as tx:
         account = await accounts.by_username(tx, username)
-        await accounts.add_token(tx, account.id, token, name)
+        await tokens.add(tx, account.id, token, name)
     return token
 
 

@@ -25,15 +25,20 @@ class Runnable:
     hardware_sku: str
     openapi_schema: dict[str, Any] | None
     status: VersionStatus
+    caches_results: bool = False
+    deployment: str | None = None
+    """`owner/name`, where it was asked for by a Deployment's name."""
+    deployment_id: str | None = None
 
     @property
     def target(self) -> str:
-        return target(self.version_id, self.hardware_sku)
+        return target(self.version_id, self.hardware_sku, self.deployment_id)
 
 
-def target(version_id: str, hardware_sku: str) -> str:
-    """What predictions wait for: a Version on a Hardware."""
-    return f"{version_id}@{hardware_sku}"
+def target(version_id: str, hardware_sku: str, deployment_id: str | None = None) -> str:
+    """What predictions wait for: a Version on a Hardware, whoever asks, or that of one Deployment."""
+    shared = f"{version_id}@{hardware_sku}"
+    return shared if deployment_id is None else f"{shared}@{deployment_id}"
 
 
 async def put_hardware(
@@ -248,6 +253,7 @@ async def resolve(tx: Transaction, account_id: str, reference: str) -> Runnable:
             Version.id,
             Version.openapi_schema,
             Version.status,
+            Version.caches_results,
             Model.hardware_sku,
             (Account.username + "/" + Model.name).label("model"),
         )
@@ -261,7 +267,9 @@ async def resolve(tx: Transaction, account_id: str, reference: str) -> Runnable:
     row = await tx.first(_visible(statement, account_id))
     if row is None:
         raise InvalidVersion()
-    return Runnable(row.id, row.model, row.hardware_sku, row.openapi_schema, VersionStatus(row.status))
+    return Runnable(
+        row.id, row.model, row.hardware_sku, row.openapi_schema, VersionStatus(row.status), row.caches_results
+    )
 
 
 async def run_counts(tx: Transaction, models: list[str]) -> dict[str, int]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Double, Row, Update, and_, bindparam, cast, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import Double, Row, Update, and_, bindparam, cast, exists, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core import endings, queue
 from core.catalog import Runnable
@@ -39,6 +40,7 @@ class Request:
     webhook_url: str | None = None
     webhook_events: list[str] | None = None
     deadline_seconds: float | None = None
+    cache_key: bytes | None = None
     id: str = field(default_factory=new_id)
 
 
@@ -104,17 +106,32 @@ async def list_page(
 _CREATED_WITH = (
     *("id", "account_id", "model", "version_id", "target", "hardware_sku", "source", "status", "input"),
     "secret_inputs",
-    *("stream_kind", "webhook_url", "webhook_events"),
+    *("stream_kind", "webhook_url", "webhook_events", "deployment", "cache_key"),
 )
 # Without a deadline the interval is null, and so is the sum.
 _DEADLINE = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, cast(bindparam("p_deadline"), Double))
-_CREATE = Hot(insert(TABLE).values(deadline_at=_DEADLINE).returning(*TABLE.c), _CREATED_WITH)
+_CREATE = Hot(
+    upsert(TABLE).values(deadline_at=_DEADLINE).on_conflict_do_nothing(index_elements=["id"]).returning(*TABLE.c),
+    _CREATED_WITH,
+)
 
 
 async def create(tx: Transaction | Direct, request: Request) -> Row:
-    """T1: the row, in `starting`; once committed it is queued, and the scheduler woken if nothing serves it."""
+    """T1: the row, in `starting`; once committed it is queued, and the scheduler woken if nothing serves it.
+
+    The same id again changes nothing, and returns the row as it is now.
+    """
+    row = await tx.run(_CREATE, {**values_of(request), "p_deadline": request.deadline_seconds})
+    if row is None:
+        return await get(tx, request.account_id, request.id)
+    tx.after_commit(queue.push, request.runnable.target, request.account_id, request.id)
+    return row
+
+
+def values_of(request: Request) -> dict[str, Any]:
+    """The row of a new prediction, but for its deadline."""
     runnable = request.runnable
-    values = {
+    return {
         "id": request.id,
         "account_id": request.account_id,
         "model": runnable.model,
@@ -128,11 +145,9 @@ async def create(tx: Transaction | Direct, request: Request) -> Row:
         "stream_kind": output_kind(runnable.openapi_schema).stream_kind,
         "webhook_url": request.webhook_url,
         "webhook_events": request.webhook_events,
-        "p_deadline": request.deadline_seconds,
+        "deployment": runnable.deployment,
+        "cache_key": request.cache_key,
     }
-    row = await tx.run(_CREATE, values)
-    tx.after_commit(queue.push, runnable.target, request.account_id, request.id)
-    return row
 
 
 _HOLDS_LEASE = exists().where(
@@ -142,6 +157,17 @@ _HOLDS_LEASE = exists().where(
     Node.boot_id == bindparam("p_boot"),
     Node.lease_expires_at > func.now(),
 )
+
+
+def _of_instance(expression: Any) -> Any:
+    return select(expression).where(Instance.id == bindparam("p_instance")).scalar_subquery()
+
+
+# Of the time it waited, what its container's boot took. A container that was there already took none.
+_WAITED_FOR_BOOT = func.greatest(
+    0.0, func.extract("epoch", Instance.ready_at - func.greatest(Instance.created_at, TABLE.c.created_at))
+)
+_WAITED_FOR_SETUP = func.least(_WAITED_FOR_BOOT, func.coalesce(Instance.setup_seconds, 0.0))
 _PRICE = select(Hardware.price_nanos_per_second).where(Hardware.sku == TABLE.c.hardware_sku).scalar_subquery()
 _START = Hot(
     update(TABLE)
@@ -153,6 +179,8 @@ _START = Hot(
         instance_id=bindparam("p_instance"),
         node_boot_id=bindparam("p_boot"),
         price_nanos_per_second=_PRICE,
+        boot_seconds=_of_instance(_WAITED_FOR_BOOT - _WAITED_FOR_SETUP),
+        setup_seconds=_of_instance(_WAITED_FOR_SETUP),
         queue_reason=None,
     )
     .returning(*TABLE.c)
@@ -348,46 +376,3 @@ async def _end_waiting(tx: Transaction, moved: Update) -> Sequence[Row]:
         tx.after_commit(queue.remove, row.target, row.account_id, row.id)
         endings.announce(tx, row)
     return rows
-
-
-async def explain(tx: Transaction, target: str, reason: str) -> None:
-    """Tells everyone who waits for a target why."""
-    await tx.execute(
-        update(Prediction)
-        .where(
-            Prediction.completed_at.is_(None),
-            Prediction.target == target,
-            Prediction.status == PredictionStatus.STARTING,
-            Prediction.queue_reason.is_distinct_from(reason),
-        )
-        .values(queue_reason=reason)
-    )
-
-
-async def demand(tx: Transaction) -> list[Row]:
-    """Per target: how many wait, how many run, and since when the oldest waits."""
-    waits = Prediction.status == PredictionStatus.STARTING
-    return list(
-        await tx.all(
-            select(
-                Prediction.target,
-                Prediction.version_id,
-                Prediction.hardware_sku,
-                func.count().filter(waits).label("waiting"),
-                func.count().filter(~waits).label("running"),
-                func.extract("epoch", func.now() - func.min(Prediction.created_at).filter(waits)).label("oldest_wait"),
-            )
-            .where(Prediction.completed_at.is_(None))
-            .group_by(Prediction.target, Prediction.version_id, Prediction.hardware_sku)
-        )
-    )
-
-
-async def running_by_instance(tx: Transaction) -> dict[str, int]:
-    """How many predictions each Instance runs; Instances that run none are not named."""
-    rows = await tx.all(
-        select(Prediction.instance_id, func.count().label("running"))
-        .where(Prediction.completed_at.is_(None), Prediction.instance_id.is_not(None))
-        .group_by(Prediction.instance_id)
-    )
-    return {row.instance_id: row.running for row in rows}

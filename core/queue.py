@@ -59,6 +59,23 @@ if redis.call('EXISTS', base .. ':' .. account) == 0 then redis.call('LREM', bas
 return 1
 """
 
+# How many are taken before this one: its own account's earlier ones, and of each other account as many turns as come
+# before its own. O(accounts that wait) and one account's list.
+_AHEAD = """
+local base, account, id = KEYS[1], ARGV[1], ARGV[2]
+local earlier = redis.call('LPOS', base .. ':' .. account, id)
+if not earlier then return -1 end
+local ahead, is_before = earlier, true
+for _, other in ipairs(redis.call('LRANGE', base .. ':ring', 0, -1)) do
+  if other == account then
+    is_before = false
+  else
+    ahead = ahead + math.min(redis.call('LLEN', base .. ':' .. other), is_before and earlier + 1 or earlier)
+  end
+end
+return ahead
+"""
+
 # Enough tokens to wake every idle Instance of a target at once, few enough never to matter.
 _BELL_CAP = 64
 SERVING_SECONDS = 15
@@ -67,6 +84,7 @@ SERVING_SECONDS = 15
 _push = AsyncScript(None, _PUSH.encode())
 _take = AsyncScript(None, _TAKE.encode())
 _remove = AsyncScript(None, _REMOVE.encode())
+_ahead = AsyncScript(None, _AHEAD.encode())
 
 
 def _base(target: str) -> str:
@@ -101,6 +119,12 @@ async def take(redis: Redis, target: str, count: int) -> list[str]:
 
 async def remove(redis: Redis, target: str, account_id: str, prediction_id: str) -> None:
     await _remove([_base(target)], [account_id, prediction_id], client=redis)
+
+
+async def ahead(redis: Redis, target: str, account_id: str, prediction_id: str) -> int | None:
+    """How many will be taken before it, if nobody else comes; None: it is in no queue."""
+    count = await _ahead([_base(target)], [account_id, prediction_id], client=redis)
+    return None if count < 0 else count
 
 
 async def wait(redis: Redis, target: str) -> None:

@@ -7,6 +7,9 @@
     bell:deliveries              webhooks     until popped          wake up: a delivery is due
     webhooks:passing             webhooks     until popped          start, output and logs events, sent once
     stream:<prediction>          node         1 h after the end     what a listener replays: output chunks and the end
+    rate:<account>:<kind>        api          until full again      how many calls an account has left
+    dropped:<digest>             api          10 s                  id made by a post whose client left unanswered
+    created:<digest>             api          3 min                 id made by a post that its client may repeat
     finished  (channel)          core         –                     ids of predictions that reached a terminal status
     node:<id> (channel)          node         –                     `converge`, or `cancel <prediction>`
 
@@ -37,6 +40,18 @@ _POOL_CONNECTIONS = 2048
 
 def stream_key(prediction_id: str) -> str:
     return f"stream:{prediction_id}"
+
+
+def rate_key(account_id: str, kind: str) -> str:
+    return f"rate:{account_id}:{kind}"
+
+
+def dropped_key(digest: str) -> str:
+    return f"dropped:{digest}"
+
+
+def created_key(digest: str) -> str:
+    return f"created:{digest}"
 
 
 def node_channel(node_id: str) -> str:

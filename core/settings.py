@@ -45,6 +45,19 @@ class Settings(BaseSettings):
     body_bytes: int = Field(20 * MIB, ge=1024, description="Largest JSON body the api accepts.")
     upload_lifetime_seconds: int = Field(24 * 3600, ge=60, description="How long an uploaded file is kept.")
 
+    retention_api_seconds: int = Field(
+        3600, ge=0, description="Data of a prediction made over the API is removed so long after its end; 0: never."
+    )
+    retention_web_seconds: int = Field(0, ge=0, description="The same for predictions made on a page; 0: never.")
+    idempotency_seconds: int = Field(24 * 3600, ge=60, description="How long an Idempotency-Key is remembered.")
+    rate_creates_per_minute: int = Field(
+        600, ge=0, description="Predictions an account may create in a minute; 0: without limit."
+    )
+    rate_calls_per_minute: int = Field(3000, ge=0, description="Other calls it may make; 0: without limit.")
+    show_aborted: bool = Field(
+        False, description="Show `aborted`, which no official client knows, instead of `canceled`."
+    )
+
     node_name: str = Field("", description="Name of this node; empty: the host name.")
     node_address: str = Field("", description="Address by which model containers reach this node; empty: found out.")
     runtime: Literal["auto", "docker", "process"] = Field("auto", description="auto: docker where it answers.")

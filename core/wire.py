@@ -28,7 +28,7 @@ def prediction(settings: Settings, row: Row, output: Any) -> dict[str, Any]:
         "output": output,
         "logs": row.logs,
         "error": row.error,
-        "status": _ON_THE_WIRE.get(row.status, row.status),
+        "status": row.status if settings.show_aborted else _ON_THE_WIRE.get(row.status, row.status),
         "data_removed": row.data_removed,
         "source": row.source,
         "created_at": rfc3339(row.created_at),
@@ -37,14 +37,18 @@ def prediction(settings: Settings, row: Row, output: Any) -> dict[str, Any]:
         "metrics": _metrics(row),
         "urls": _urls(settings, row),
     }
+    if row.deployment is not None:
+        document["deployment"] = row.deployment
+    if row.cached_from is not None:
+        document["cache"] = {"hit": True, "prediction": row.cached_from}
     if row.deadline_at is not None:
         document["deadline"] = rfc3339(row.deadline_at)
     if row.webhook_url is not None:
         document["webhook"] = row.webhook_url
         if row.webhook_events is not None:
             document["webhook_events_filter"] = row.webhook_events
-    if row.queue_reason is not None:
-        document["queue"] = {"reason": row.queue_reason}
+    if row.status == PredictionStatus.STARTING:
+        document["queue"] = {"position": None, "reason": row.queue_reason, "estimated_seconds": None}
     return document
 
 
@@ -55,12 +59,17 @@ def _shown_input(row: Row) -> dict[str, Any]:
 
 
 def _metrics(row: Row) -> dict[str, Any]:
-    """The model's own and `predict_time`, and what the row's moments tell: seconds, all by the database's clock."""
+    """The model's own and `predict_time`, and what the row's moments tell: seconds, all by the database's clock.
+
+    The phases do not overlap: it waited in the queue, for a container to boot, for its setup; then it ran.
+    """
     if row.completed_at is None:
         return row.metrics
     metrics = {**row.metrics, "total_time": _seconds(row.created_at, row.completed_at)}
     if row.started_at is not None:
-        metrics["queue_time"] = _seconds(row.created_at, row.started_at)
+        boot, setup = row.boot_seconds or 0.0, row.setup_seconds or 0.0
+        metrics["queue_time"] = max(0.0, _seconds(row.created_at, row.started_at) - boot - setup)
+        metrics["boot_time"], metrics["setup_time"] = boot, setup
     return metrics
 
 

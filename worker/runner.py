@@ -39,7 +39,7 @@ _SETTLE_FOR_SECONDS = 600.0
 _MAX_OUTPUT_BYTES = 32 * 1024 * 1024
 _MAX_METRICS_BYTES = 16 * 1024
 _MAX_ERROR_CHARACTERS = 20_000
-_RESERVED_METRICS = ("predict_time", "total_time", "queue_time")
+_RESERVED_METRICS = ("predict_time", "total_time", "queue_time", "boot_time", "setup_time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from api.access import needs
 from api.dependencies import Caller, Reading
+from api.gate import Route
 from api.responses import Json
 from core import catalog, ledger, metering
 from core.clock import now
 from core.pricing import MICROS_PER_SECOND, dollars
+from core.tokens import Scope
 
-router = APIRouter(tags=["account"])
+router = APIRouter(tags=["account"], route_class=Route)
 
 
 @router.get("/account")
+@needs(Scope.READ)
 async def get_account(caller: Caller) -> Json:
     return Json(
         {
@@ -27,6 +31,7 @@ async def get_account(caller: Caller) -> Json:
 
 
 @router.get("/account/usage")
+@needs(Scope.BILLING)
 async def get_usage(caller: Caller, tx: Reading, days: Annotated[int, Query(ge=1, le=366)] = 30) -> Json:
     """What the account has used and owes, by day (UTC), Model and Hardware; amounts in nanodollars and as text."""
     first, last = metering.last_days(now().date(), days)
@@ -56,10 +61,12 @@ async def get_usage(caller: Caller, tx: Reading, days: Annotated[int, Query(ge=1
 
 
 @router.get("/hardware")
+@needs(Scope.READ)
 async def list_hardware(caller: Caller, tx: Reading) -> Json:
     return Json([{"sku": row.sku, "name": row.name} for row in await catalog.list_hardware(tx)])
 
 
 @router.get("/webhooks/default/secret")
+@needs(Scope.RUN)
 async def get_webhook_secret(caller: Caller) -> Json:
     return Json({"key": caller.webhook_secret})

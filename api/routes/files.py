@@ -9,7 +9,9 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import Row
 from starlette.datastructures import UploadFile
 
+from api.access import anyone, needs
 from api.dependencies import Caller, Reading, StateDep, Tx
+from api.gate import Route
 from api.multipart import read_upload
 from api.pagination import PAGE_SIZE, Cursor, page
 from api.responses import Json
@@ -18,8 +20,9 @@ from core import accounts, files
 from core.clock import rfc3339
 from core.errors import NotFound
 from core.files import NewFile
+from core.tokens import Scope
 
-router = APIRouter(tags=["files"])
+router = APIRouter(tags=["files"], route_class=Route)
 
 _CHUNK_BYTES = 1024 * 1024
 #: A model chose the content and its type: no browser may run it as ours, and any page may read it.
@@ -32,6 +35,7 @@ _UNTRUSTED = {
 
 
 @router.post("/files", status_code=201)
+@needs(Scope.RUN, creates=True)
 async def create(request: Request, state: StateDep, caller: Caller) -> Json:
     """Keeps a file for the caller's own predictions; it expires by itself."""
     upload = await read_upload(request)
@@ -50,17 +54,20 @@ async def create(request: Request, state: StateDep, caller: Caller) -> Json:
 
 
 @router.get("/files")
+@needs(Scope.READ)
 async def list_files(request: Request, state: StateDep, caller: Caller, tx: Reading, cursor: Cursor) -> Json:
     rows = await files.list_uploads(tx, caller.id, cursor, PAGE_SIZE + 1)
     return Json(page(state.settings, request, rows, PAGE_SIZE, [_file(state, row) for row in rows[:PAGE_SIZE]]))
 
 
 @router.get("/files/{file_id}")
+@needs(Scope.READ)
 async def get(file_id: str, state: StateDep, caller: Caller, tx: Reading) -> Json:
     return Json(_file(state, await files.get_upload(tx, caller.id, file_id)))
 
 
 @router.delete("/files/{file_id}", status_code=204)
+@needs(Scope.RUN)
 async def delete(file_id: str, state: StateDep, caller: Caller, tx: Tx) -> Response:
     key = await files.remove_upload(tx, caller.id, file_id)
     tx.after_commit(lambda _redis: state.resources.files.delete(key))
@@ -68,6 +75,7 @@ async def delete(file_id: str, state: StateDep, caller: Caller, tx: Tx) -> Respo
 
 
 @router.get("/files/{file_id}/download")
+@anyone
 async def download(
     file_id: str, owner: str, expiry: int, signature: str, state: StateDep, tx: Reading
 ) -> StreamingResponse:
@@ -79,6 +87,7 @@ async def download(
 
 
 @router.get("/outputs/{file_id}/{name:path}")
+@anyone
 async def get_output(file_id: str, name: str, state: StateDep, tx: Reading) -> StreamingResponse:
     """A model's output file. Its URL is the permission: clients send no token, or one they should not."""
     return await _bytes(state, await files.get_output(tx, file_id))

@@ -5,8 +5,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from sqlalchemy import Row
 
-from api.body import JsonRoute
+from api.access import needs
 from api.dependencies import Caller, Reading, StateDep, Tx
+from api.gate import Route
 from api.pagination import MODELS_PAGE_SIZE, Cursor, page
 from api.responses import Json
 from api.schemas.models import VersionRequest
@@ -15,8 +16,9 @@ from core import catalog
 from core.clock import rfc3339
 from core.database import Transaction
 from core.errors import Forbidden
+from core.tokens import Scope
 
-router = APIRouter(prefix="/models", tags=["models"], route_class=JsonRoute)
+router = APIRouter(prefix="/models", tags=["models"], route_class=Route)
 
 #: While a Version is being prepared nobody knows better; clients index these without looking.
 _ANYTHING = {
@@ -28,6 +30,7 @@ _ANYTHING = {
 
 
 @router.get("")
+@needs(Scope.READ)
 async def list_models(request: Request, state: StateDep, caller: Caller, tx: Reading, cursor: Cursor) -> Json:
     """Public Models and the caller's own, newest first."""
     rows = await catalog.list_models(tx, caller.id, cursor, MODELS_PAGE_SIZE + 1)
@@ -40,6 +43,7 @@ async def list_models(request: Request, state: StateDep, caller: Caller, tx: Rea
 
 
 @router.get("/{owner}/{name}")
+@needs(Scope.READ)
 async def get(owner: str, name: str, state: StateDep, caller: Caller, tx: Reading) -> Json:
     row = await catalog.get_model(tx, caller.id, owner, name)
     latest = row.latest_version_id and await catalog.get_version(tx, row.latest_version_id)
@@ -47,6 +51,7 @@ async def get(owner: str, name: str, state: StateDep, caller: Caller, tx: Readin
 
 
 @router.get("/{owner}/{name}/versions")
+@needs(Scope.READ)
 async def list_versions(
     owner: str, name: str, request: Request, state: StateDep, caller: Caller, tx: Reading, cursor: Cursor
 ) -> Json:
@@ -57,11 +62,13 @@ async def list_versions(
 
 
 @router.get("/{owner}/{name}/versions/{version_id}")
+@needs(Scope.READ)
 async def get_version(owner: str, name: str, version_id: str, caller: Caller, tx: Reading) -> Json:
     return Json(_version(await _find_version(tx, caller, owner, name, version_id)))
 
 
 @router.post("/{owner}/{name}/versions", status_code=201)
+@needs(Scope.WRITE, creates=True)
 async def create_version(owner: str, name: str, body: VersionRequest, state: StateDep, caller: Caller, tx: Tx) -> Json:
     """Publishes an image as the Model's latest Version; a Model of one's own that is not there yet is made, private."""
     if owner != caller.username:

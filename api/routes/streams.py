@@ -5,18 +5,21 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
+from api.access import anyone
 from api.dependencies import StateDep
+from api.gate import Route
 from api.streaming import events
 from core import predictions, wire
 from core.errors import NotFound
 
-router = APIRouter(tags=["streams"])
+router = APIRouter(tags=["streams"], route_class=Route)
 
 _HEADERS = {"Access-Control-Allow-Origin": "*", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 @router.get("/streams/{capability}")
 @router.get("/files/streams/{capability}")
+@anyone
 async def listen(
     capability: str, state: StateDep, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:

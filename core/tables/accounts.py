@@ -1,7 +1,7 @@
-from sqlalchemy import ForeignKey
+from sqlalchemy import ARRAY, ForeignKey, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.tables.base import CreatedAt, Id, Moment, Table
+from core.tables.base import CreatedAt, Id, Moment, Nanos, Table
 
 
 class Account(Table):
@@ -17,6 +17,11 @@ class Account(Table):
     avatar_url: Mapped[str | None]
     is_admin: Mapped[bool] = mapped_column(server_default="false")
     webhook_secret: Mapped[str]
+    previous_webhook_secret: Mapped[str | None]
+    """Signs as well, until it has been replaced everywhere."""
+    previous_webhook_secret_until: Mapped[Moment | None]
+    credit_limit_nanos: Mapped[Nanos | None]
+    """Nothing new starts once so much is owed; None: without limit."""
     created_at: Mapped[CreatedAt]
 
 
@@ -30,6 +35,9 @@ class Token(Table):
     name: Mapped[str]
     prefix: Mapped[str]
     token_hash: Mapped[bytes] = mapped_column(unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{read,run,write,billing,admin}")
     created_at: Mapped[CreatedAt]
+    last_used_at: Mapped[Moment | None]
+    """To the minute."""
     expires_at: Mapped[Moment | None]
     revoked_at: Mapped[Moment | None]

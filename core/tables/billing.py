@@ -14,6 +14,8 @@ class UsageRecord(Table):
         UniqueConstraint("cause_kind", "cause_id"),
         Index(None, "account_id", "day"),
         Index(None, "model"),
+        # How long the latest runs of a Version took.
+        Index(None, "version_id", "ended_at"),
     )
 
     id: Mapped[Id]

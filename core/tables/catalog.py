@@ -34,8 +34,10 @@ class Model(Table):
     paper_url: Mapped[str | None]
     license_url: Mapped[str | None]
     cover_image_url: Mapped[str | None]
+    weights_url: Mapped[str | None]
     hardware_sku: Mapped[str] = mapped_column(ForeignKey("hardware.sku"))
     latest_version_id: Mapped[str | None]
+    latest_version_created_at: Mapped[Moment | None]
     created_at: Mapped[CreatedAt]
 
 
@@ -62,4 +64,41 @@ class Version(Table):
     status: Mapped[str]
     status_reason: Mapped[str | None]
     prepare_lease_expires_at: Mapped[Moment | None]
+    caches_results: Mapped[bool] = mapped_column(server_default="false")
+    """Whether its owner holds that equal inputs give equal outputs, so that a request may ask for an earlier one."""
     created_at: Mapped[CreatedAt]
+    deleted_at: Mapped[Moment | None]
+    """Nobody sees it any more; the purge removes what it left."""
+
+
+class ModelExample(Table):
+    """A prediction that shows what its Model does. Kept as long as it is an example."""
+
+    __tablename__ = "model_examples"
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
+    prediction_id: Mapped[str] = mapped_column(
+        ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    created_at: Mapped[CreatedAt]
+
+
+class Collection(Table):
+    """Models an admin put together under one heading."""
+
+    __tablename__ = "collections"
+
+    slug: Mapped[Id]
+    name: Mapped[str]
+    description: Mapped[str]
+    full_description: Mapped[str | None]
+    """Markdown."""
+    created_at: Mapped[CreatedAt]
+
+
+class CollectionModel(Table):
+    __tablename__ = "collection_models"
+
+    slug: Mapped[str] = mapped_column(ForeignKey("collections.slug", ondelete="CASCADE"), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True, index=True)
+    position: Mapped[int]

@@ -10,6 +10,7 @@ class File(Table):
     __tablename__ = "files"
     __table_args__ = (
         Index(None, "account_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_files_expires_at", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
         Index("ix_files_prediction_id", "prediction_id", postgresql_where=text("prediction_id IS NOT NULL")),
     )
 

@@ -12,6 +12,15 @@ class Prediction(Table):
         Index(None, "account_id", text("created_at DESC"), text("id DESC")),
         # What the sweeps and the scheduler look at: as small as what is live, whatever has ended.
         Index("ix_predictions_live", "target", "created_at", postgresql_where=text("completed_at IS NULL")),
+        # What the purge looks at.
+        Index(
+            "ix_predictions_kept",
+            "completed_at",
+            postgresql_where=text("completed_at IS NOT NULL AND NOT data_removed"),
+        ),
+        Index("ix_predictions_web", "account_id", "created_at", postgresql_where=text("source = 'web'")),
+        Index("ix_predictions_cache_key", "account_id", "cache_key", postgresql_where=text("cache_key IS NOT NULL")),
+        Index("ix_predictions_cached_from", "cached_from", postgresql_where=text("cached_from IS NOT NULL")),
         # Rows are updated two or three times in their life: leave room for that on their page.
         {"postgresql_with": {"fillfactor": 80}},
     )
@@ -23,6 +32,8 @@ class Prediction(Table):
     version_id: Mapped[str]
     target: Mapped[str]
     hardware_sku: Mapped[str]
+    deployment: Mapped[str | None]
+    """`owner/name` of the Deployment it was sent to."""
     source: Mapped[str] = mapped_column(server_default="api")
     status: Mapped[str]
     failure_code: Mapped[str | None]
@@ -38,6 +49,10 @@ class Prediction(Table):
     """`text` or `files`, as its Version's schema was when it was created; None: nothing to listen to."""
     webhook_url: Mapped[str | None]
     webhook_events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    cache_key: Mapped[bytes | None]
+    """Hash of Version and input, where its result may serve an equal request."""
+    cached_from: Mapped[str | None]
+    """The prediction whose result this one was given instead of running."""
 
     attempt: Mapped[int] = mapped_column(server_default="0")
     """Counts starts. Every write of a runner names the attempt it belongs to, so a late one changes nothing."""
@@ -46,6 +61,10 @@ class Prediction(Table):
     """The life of the node that holds it; the lease of that life fences it."""
     price_nanos_per_second: Mapped[Nanos | None]
     """Frozen when it started."""
+    boot_seconds: Mapped[float | None]
+    """How long it waited for its container to boot, setup not included; 0 if that was there."""
+    setup_seconds: Mapped[float | None]
+    """How long it waited for its container's setup."""
 
     created_at: Mapped[CreatedAt]
     started_at: Mapped[Moment | None]

@@ -21,6 +21,8 @@ class WebhookDelivery(Table):
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[str]
     attempts: Mapped[int] = mapped_column(server_default="0")
+    attempts_before_replay: Mapped[int] = mapped_column(server_default="0")
+    """Retries are counted anew from the last replay."""
     next_attempt_at: Mapped[Moment]
     created_at: Mapped[CreatedAt]
     delivered_at: Mapped[Moment | None]

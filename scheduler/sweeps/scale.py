@@ -5,7 +5,7 @@ Also tells everyone who waits why, and ends the waiting for what cannot run at a
 
 from sqlalchemy import Row
 
-from core import catalog, fleet, predictions
+from core import catalog, demand, fleet, predictions
 from core.database import Transaction
 from core.lifecycle import FailureCode, InstanceStatus, VersionStatus
 from core.log import get_logger
@@ -43,9 +43,9 @@ class _World:
     @classmethod
     async def read(cls, tx: Transaction) -> "_World":
         world = cls(
-            await predictions.demand(tx),
+            await demand.demand(tx),
             await fleet.live_instances(tx),
-            await predictions.running_by_instance(tx),
+            await demand.running_by_instance(tx),
             await fleet.live_nodes(tx),
         )
         ids = {row.version_id for row in (*world.demand.values(), *world.instances)}
@@ -96,7 +96,7 @@ async def _is_runnable(tx: Transaction, world: _World, target: str) -> bool:
         return True
     version = world.versions[row.version_id]
     if version.status == VersionStatus.PREPARING:
-        await predictions.explain(tx, target, f"{_name(version)} is being prepared: its environment is not ready yet.")
+        await demand.explain(tx, target, f"{_name(version)} is being prepared: its environment is not ready yet.")
         return False
     if version.status == VersionStatus.FAILED:
         reason = f"This version could not be prepared: {version.status_reason}"
@@ -207,9 +207,9 @@ async def _explain(tx: Transaction, world: _World, decided: Plan, target: str) -
     refusal = decided.refusals.get(target, "")
     if not slots:
         boots = instances or not refusal
-        await predictions.explain(tx, target, "A container is being started for this model." if boots else refusal)
+        await demand.explain(tx, target, "A container is being started for this model." if boots else refusal)
     elif row.oldest_wait > EXPLAIN_SECONDS:
-        await predictions.explain(tx, target, f"All slots ({slots}) of this model are busy. {refusal}".rstrip())
+        await demand.explain(tx, target, f"All slots ({slots}) of this model are busy. {refusal}".rstrip())
 
 
 async def _assign(tx: Transaction, world: _World, assignment: Assignment) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, func, update
 
-from core import accounts, catalog, files, fleet, predictions, streams
+from core import accounts, catalog, files, fleet, predictions, streams, tokens
 from core.files import NewFile
 from core.fleet import NodeReport
 from core.hardware import CPU
@@ -83,10 +83,10 @@ class Scene:
         self._database = resources.database
 
     async def caller(self) -> Caller:
-        token = accounts.new_token()
+        token = tokens.new_token()
         async with self._database.transaction() as tx:
             row = await accounts.ensure(tx, f"user-{new_id()}", "Some User")
-            await accounts.add_token(tx, row.id, token, "test")
+            await tokens.add(tx, row.id, token, "test")
         return Caller(row.id, row.username, token, row.webhook_secret)
 
     async def publish(

@@ -69,8 +69,10 @@ async def test_a_new_prediction_has_the_documented_shape(
         "urls": {"get": base, "cancel": f"{base}/cancel", "web": f"{api.url}/p/{created['id']}"},
         "webhook": "https://example.com/hook?x=1",
         "webhook_events_filter": ["start", "completed"],
+        "queue": {"position": None, "reason": None, "estimated_seconds": None},
     }
-    assert (await client.get(f"/v1/predictions/{created['id']}")).json() == created
+    next_in_line = {"queue": {"position": 0, "reason": None, "estimated_seconds": None}}
+    assert (await client.get(f"/v1/predictions/{created['id']}")).json() == created | next_in_line
 
 
 @pytest.mark.parametrize(("output", "folder"), [(CHUNKS, "/v1/streams/"), (FILES, "/v1/files/streams/")])

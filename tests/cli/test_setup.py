@@ -8,7 +8,7 @@ from sqlalchemy import Row, func, select, update
 
 from cli.errors import Refusal
 from cli.setup import PUBLISHER, setup
-from core import accounts, catalog
+from core import catalog, tokens
 from core.lifecycle import VersionStatus
 from core.resources import Resources
 from core.settings import Settings
@@ -22,7 +22,7 @@ def own(settings: Settings, tmp_path: Path, clean_database: None) -> Settings:
     """An installation with two models and an empty database."""
     for name in ("resize-image", "hello-world"):
         shutil.copytree(PROJECTS / name, tmp_path / name)
-    return settings.model_copy(update={"models": tmp_path, "admin_token": accounts.new_token()})
+    return settings.model_copy(update={"models": tmp_path, "admin_token": tokens.new_token()})
 
 
 async def versions(resources: Resources) -> list[Row]:
@@ -41,7 +41,7 @@ async def versions(resources: Resources) -> list[Row]:
 async def test_the_admin_can_use_the_first_token(own: Settings, resources: Resources) -> None:
     await setup(own)
     async with resources.database.autocommit() as tx:
-        admin = await accounts.by_token(tx, own.admin_token)
+        admin = await tokens.caller(tx, own.admin_token)
     assert admin is not None
     assert (admin.username, admin.is_admin) == (own.admin_username, True)
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import Row, func, select, update
 
-from core import predictions, queue, streams
+from core import demand, predictions, queue, streams
 from core.database import Transaction
 from core.errors import StaleWrite
 from core.lifecycle import FailureCode, PredictionStatus
@@ -114,10 +114,10 @@ async def test_finish_and_cancel_and_interrupt_at_once_end_it_once(scene: Scene)
         assert await counts(scene, row.id) == (charged, 2 * charged, 1)
 
 
-async def test_a_second_prediction_of_the_same_id_is_refused_and_queued_once(scene: Scene) -> None:
+async def test_creating_the_same_id_again_finds_the_first_and_queues_nothing(scene: Scene) -> None:
     first = await add_prediction(scene.resources.database, scene.account.id, scene.runnable)
-    with pytest.raises(Exception, match="duplicate key"):
-        await add_prediction(scene.resources.database, scene.account.id, scene.runnable, id=first.id)
+    again = await add_prediction(scene.resources.database, scene.account.id, scene.runnable, id=first.id)
+    assert again == first
     assert await queue.depth(scene.resources.redis, scene.runnable.target) == 1
 
 
@@ -179,7 +179,7 @@ async def test_what_had_been_said_survives_an_interruption_and_is_free(scene: Sc
 async def test_explaining_reaches_only_those_who_wait_for_that_target(scene: Scene) -> None:
     waits, runs = await add_prediction(scene.resources.database, scene.account.id, scene.runnable), await running(scene)
     async with scene.resources.database.autocommit() as tx:
-        await predictions.explain(tx, scene.runnable.target, "Because.")
+        await demand.explain(tx, scene.runnable.target, "Because.")
     assert (await now(scene, waits.id)).queue_reason == "Because."
     assert (await now(scene, runs.id)).queue_reason is None
     started = await start(scene, waits.id)
@@ -191,10 +191,10 @@ async def test_demand_counts_what_waits_and_what_runs_for_each_target(scene: Sce
     for _ in range(2):
         await add_prediction(scene.resources.database, scene.account.id, scene.runnable)
     async with scene.resources.database.autocommit() as tx:
-        [row] = [row for row in await predictions.demand(tx) if row.target == scene.runnable.target]
+        [row] = [row for row in await demand.demand(tx) if row.target == scene.runnable.target]
         assert (row.waiting, row.running) == (2, 1)
         assert row.oldest_wait >= 0
-        assert (await predictions.running_by_instance(tx))[scene.instance_id] == 1
+        assert (await demand.running_by_instance(tx))[scene.instance_id] == 1
 
 
 async def test_a_page_is_followed_by_the_next_without_gap_or_overlap(scene: Scene) -> None:

@@ -25,12 +25,12 @@ from cli.embedded.redis import embedded_redis
 from cli.embedded.sockets import socket_folder
 from cli.processes import PROCESSES
 from core import catalog, health
-from core.accounts import new_token
 from core.hardware import CPU
 from core.ids import new_id
 from core.lifecycle import VersionStatus
 from core.resources import Resources, open_resources
 from core.settings import Settings, process_environment
+from core.tokens import new_token
 from tests.support.bundles import data_folder
 from tests.support.client import Client
 from tests.support.ports import free_port

@@ -1,0 +1,126 @@
+"""How every prediction is created, by whichever path: validate, T1, and hold the answer where that is asked for."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header
+from sqlalchemy import Row
+
+from api.dependencies import Caller, NewId, StateDep
+from api.prefer import deadline_seconds, hold_seconds
+from api.responses import Json
+from api.schemas.predictions import RunRequest
+from api.state import State
+from core import accounts, predictions, reuse, wire
+from core.catalog import Runnable
+from core.lifecycle import PredictionStatus
+from core.predictions import Request
+
+Prefer = Annotated[
+    str | None, Header(description="`wait` or `wait=<seconds>`: hold the answer until the output is complete.")
+]
+CancelAfter = Annotated[
+    str | None, Header(description="Cancel it so long after its creation: `90`, `90s`, `1h30m`; 5 s to 24 h.")
+]
+Cache = Annotated[
+    str | None,
+    Header(
+        alias="Millrace-Cache",
+        description="`allow`: take the result of an equal, earlier prediction, where the Version allows that.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Creating:
+    """The request, as far as it is the same on every path."""
+
+    state: State
+    caller: Row
+    new_id: str
+    hold: float | None
+    deadline: float | None
+    may_reuse: bool
+
+
+async def _creating(
+    state: StateDep,
+    caller: Caller,
+    new_id: NewId,
+    prefer: Prefer = None,
+    cancel_after: CancelAfter = None,
+    cache: Cache = None,
+) -> Creating:
+    deadline = deadline_seconds(cancel_after)
+    return Creating(state, caller, new_id, hold_seconds(prefer), deadline, (cache or "").strip().lower() == "allow")
+
+
+CreatingDep = Annotated[Creating, Depends(_creating)]
+
+
+async def create(creating: Creating, runnable: Runnable, body: RunRequest) -> Json:
+    """201 with the prediction; 202 where it was to be waited for and has not ended in time."""
+    state = creating.state
+    await _require_credit(creating)
+    schema = state.schema_of(runnable)
+    input = schema.prepare(body.input)
+    request = Request(
+        id=creating.new_id,
+        account_id=creating.caller.id,
+        runnable=runnable,
+        input=input,
+        secret_inputs=schema.secrets() or None,
+        webhook_url=body.webhook_url,
+        webhook_events=body.webhook_events,
+        deadline_seconds=creating.deadline,
+        cache_key=reuse.cache_key(runnable.version_id, input) if runnable.caches_results else None,
+    )
+    if creating.may_reuse and (reused := await _reuse(state, request)):
+        return reused
+    if creating.hold is None:
+        async with state.database.direct() as tx:
+            row = await predictions.create(tx, request)
+        return Json(wire.prediction(state.settings, row, await state.shown(row.output)), 201)
+    return await _create_and_wait(state, request, creating.hold)
+
+
+async def _require_credit(creating: Creating) -> None:
+    if creating.caller.credit_limit_nanos is not None:
+        async with creating.state.database.autocommit() as tx:
+            await accounts.require_credit(tx, creating.caller)
+
+
+async def _reuse(state: State, request: Request) -> Json | None:
+    if request.cache_key is None:
+        return None
+    async with state.database.autocommit() as tx:
+        row = await reuse.create(tx, request)
+    return row and Json(await shown(state, row), 201, {"Millrace-Cache": "hit"})
+
+
+async def _create_and_wait(state: State, request: Request, hold: float) -> Json:
+    with state.waiter.expect(request.id) as finished:
+        async with state.database.direct() as tx:
+            row = await predictions.create(tx, request)
+        ended = row.completed_at is not None or await state.waiter.wait(
+            finished, hold, lambda: has_ended(state, request.id)
+        )
+    headers = {"Preference-Applied": "wait"}
+    if not ended:
+        # Every client takes any other status for the final answer, so it is shown as it was created.
+        document = wire.prediction(state.settings, row, None)
+        return Json(document | {"status": PredictionStatus.STARTING}, 202, headers)
+    async with state.database.direct() as tx:
+        row = await predictions.find(tx, request.id)
+    return Json(await shown(state, row), 201, headers)
+
+
+async def has_ended(state: State, prediction_id: str) -> bool:
+    async with state.database.direct() as tx:
+        row = await predictions.find(tx, prediction_id)
+    return row is None or PredictionStatus(row.status).is_terminal
+
+
+async def shown(state: State, row: Row) -> dict[str, Any]:
+    """One prediction with its files as this server gives them: URLs, or data URIs where clients need those."""
+    return wire.prediction(state.settings, row, await state.shown(row.output))

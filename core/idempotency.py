@@ -1,0 +1,72 @@
+"""Idempotency keys: a key stands for one request, and for the id of what that request makes.
+
+The id is chosen before anything is made. So a request that comes again while the first is still being answered, or
+after the process that answered it died, makes the same thing or finds it; it never makes a second one.
+"""
+
+from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from core.database import Transaction, seconds_from_now
+from core.tables import IdempotencyKey
+
+_THIS = (IdempotencyKey.account_id, IdempotencyKey.key)
+
+
+async def claim(
+    tx: Transaction, account_id: str, key: str, request_hash: bytes, resource_id: str, lifetime_seconds: float
+) -> Row:
+    """What the key stands for: this request from now on, unless it was used before and is remembered."""
+    fresh = {
+        "request_hash": request_hash,
+        "resource_id": resource_id,
+        "status": None,
+        "content_type": None,
+        "answer": None,
+        "created_at": func.now(),
+        "expires_at": seconds_from_now(lifetime_seconds),
+    }
+    claiming = (
+        upsert(IdempotencyKey)
+        .values(account_id=account_id, key=key, **fresh)
+        .on_conflict_do_update(
+            index_elements=["account_id", "key"], set_=fresh, where=IdempotencyKey.expires_at < func.now()
+        )
+        .returning(IdempotencyKey)
+    )
+    standing = select(IdempotencyKey).where(IdempotencyKey.account_id == account_id, IdempotencyKey.key == key)
+    while True:
+        # Between the two questions the key may be released: then it is free to be claimed.
+        row = await tx.first(claiming) or await tx.first(standing)
+        if row is not None:
+            return row
+
+
+async def answer(tx: Transaction, claimed: Row, status: int, content_type: str, body: bytes | None) -> None:
+    """Keeps what was answered. Written even where the claim was released meanwhile by a twin that was refused."""
+    answered = {"status": status, "content_type": content_type, "answer": body}
+    await tx.execute(
+        upsert(IdempotencyKey)
+        .values(**{**claimed._mapping, **answered})
+        .on_conflict_do_update(index_elements=["account_id", "key"], set_=answered)
+    )
+
+
+async def release(tx: Transaction, claimed: Row) -> None:
+    """The request was refused and made nothing: the key may be used again, for another request if need be."""
+    await tx.execute(
+        delete(IdempotencyKey).where(
+            IdempotencyKey.account_id == claimed.account_id,
+            IdempotencyKey.key == claimed.key,
+            IdempotencyKey.status.is_(None),
+        )
+    )
+
+
+async def forget_answers(tx: Transaction, resource_ids: list[str]) -> None:
+    """Removes what was answered about these; their keys go on standing for them."""
+    await tx.execute(update(IdempotencyKey).where(IdempotencyKey.resource_id.in_(resource_ids)).values(answer=None))
+
+
+async def forget_expired(tx: Transaction) -> None:
+    await tx.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at < func.now()))
