@@ -1,4 +1,4 @@
-"""Reading bodies: at most so many bytes, JSON by orjson, and the alias under which some clients call.
+"""Reading bodies: at most so many bytes, and JSON by orjson.
 
 Pure ASGI, because Starlette's own middleware base class costs a task per request.
 """
@@ -45,18 +45,6 @@ class BodyLimit:
             raise HTTPException(413, f"The body is larger than {limit} bytes, the most this server accepts.")
 
         await self._app(scope, limited, send)
-
-
-class VersionAlias:
-    """`/v1/v1/…` is `/v1/…`: Python 1.x adds /v1 to the base URL, every other client expects it there already."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1/v1/"):
-            scope = {**scope, "path": scope["path"][3:], "raw_path": scope["raw_path"][3:]}
-        await self._app(scope, receive, send)
 
 
 class JsonRequest(Request):

@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from api import errors
-from api.body import BodyLimit, VersionAlias
+from api.aliases import Aliases
+from api.body import BodyLimit
 from api.dependencies import StateDep
 from api.protocol import HttpProtocol
 from api.ratelimit import RateLimitHeaders
@@ -55,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_api_route("/health", _health, include_in_schema=False)
     app.add_middleware(BodyLimit, json_bytes=settings.body_bytes, upload_bytes=settings.upload_bytes)
     app.add_middleware(RateLimitHeaders)
-    app.add_middleware(VersionAlias)
+    app.add_middleware(Aliases)
     return app
 
 

@@ -34,11 +34,11 @@ async def test_unknown_inputs_are_dropped_and_optional_nulls_left_out(
     assert created["input"] == {"text": "Ada", "steps": 7}
 
 
-@pytest.mark.parametrize("prefix", ["/v1", "/v1/v1"])
-async def test_the_api_is_there_twice(
+@pytest.mark.parametrize("prefix", ["/v1", "/v1/v1", ""])
+async def test_the_api_is_there_under_every_base_url_that_clients_are_given(
     api: Settings, client: httpx.AsyncClient, scene: Scene, caller: Caller, prefix: str
 ) -> None:
-    """Python 1.x adds /v1 to a base URL that ends in it already."""
+    """Python 1.x adds /v1 to a base URL, Python 2.x does not; both read it from one variable."""
     published = await scene.publish(caller)
     body = {"version": published.version, "input": {"text": "Ada"}}
     created = await client.post(f"{prefix}/predictions", json=body)
@@ -65,3 +65,12 @@ async def test_the_health_of_the_api_needs_no_token(anonymous: httpx.AsyncClient
 async def test_the_document_of_the_api_can_be_had(anonymous: httpx.AsyncClient) -> None:
     document = (await anonymous.get("/v1/openapi.json")).json()
     assert "/v1/predictions" in document["paths"]
+
+async def test_without_a_token_what_is_not_under_v1_is_no_call_of_the_api(anonymous: httpx.AsyncClient) -> None:
+    assert (await anonymous.get("/predictions")).status_code == 404
+    assert (await anonymous.get("/v1/predictions")).status_code == 401
+
+
+async def test_go_may_put_its_base_url_before_a_whole_one(api: Settings, client: httpx.AsyncClient) -> None:
+    answer = await client.get(f"/v1/{api.url}/v1/predictions?created_after=2020-01-01T00:00:00Z")
+    assert (answer.status_code, answer.json()["results"]) == (200, [])
