@@ -65,5 +65,5 @@ class State:
         """An output with its files as this server gives them: URLs, or data URIs where clients need those."""
         if not (self.settings.inlines_files and files.references(output)):
             return files.with_urls(self.settings, output)
-        async with self.database.autocommit() as tx:
+        async with self.database.direct() as tx:
             return await files.with_data(self.resources.files, tx, self.settings, output)

@@ -106,6 +106,11 @@ class Direct(Doorbells):
         cursor = await self._connection.execute(hot.sql, hot.bind(parameters))
         return await cursor.fetchone()
 
+    async def rows(self, hot: Hot, parameters: Mapping[str, Any]) -> list[Any]:
+        """Every row."""
+        cursor = await self._connection.execute(hot.sql, hot.bind(parameters))
+        return await cursor.fetchall()
+
 
 class Transaction(Doorbells):
     """One open transaction. Statements are SQLAlchemy Core; rows come back as named tuples."""
@@ -117,6 +122,10 @@ class Transaction(Doorbells):
     async def run(self, hot: Hot, parameters: Mapping[str, Any]) -> Any:
         """The first row of a hot statement, or None."""
         return (await self._connection.execute(hot.statement, parameters)).first()
+
+    async def rows(self, hot: Hot, parameters: Mapping[str, Any]) -> list[Any]:
+        """Every row of a hot statement."""
+        return list((await self._connection.execute(hot.statement, parameters)).all())
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         return await self._connection.execute(statement, parameters)

@@ -18,16 +18,18 @@ from urllib.parse import quote
 
 from obstore.exceptions import NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
-from sqlalchemy import Row, delete, func, insert, or_, select, tuple_
+from sqlalchemy import ARRAY, Row, Text, any_, bindparam, delete, func, insert, or_, select, tuple_
 
-from core.database import Transaction, seconds_from_now
+from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.errors import NotFound, TooLarge
 from core.ids import new_id, new_secret
 from core.settings import Settings
 from core.tables import File
 
 UPLOAD, OUTPUT = "upload", "output"
+TABLE = File.__table__
 
+_SCHEME = "millrace-file:"
 _REFERENCE = re.compile(r"^millrace-file:([0-9a-z]+)/(.+)$", re.DOTALL)
 # It becomes a header when the file is fetched, and clients and models write into it what they like.
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}(?:; ?[\w.+-]{1,127}=[\w.+-]{1,127})*", re.ASCII)
@@ -229,7 +231,7 @@ def is_signed(settings: Settings, owner: str, file_id: str, expiry: int, signatu
 def with_urls(settings: Settings, output: Any) -> Any:
     """The output with each file given as its URL."""
     if isinstance(output, str):
-        found = _REFERENCE.match(output)
+        found = output.startswith(_SCHEME) and _REFERENCE.match(output)
         return output_url(settings, found[1], found[2]) if found else output
     if isinstance(output, list):
         return [with_urls(settings, item) for item in output]
@@ -241,7 +243,7 @@ def with_urls(settings: Settings, output: Any) -> Any:
 def references(output: Any) -> list[str]:
     """Ids of the output files that the output names."""
     if isinstance(output, str):
-        found = _REFERENCE.match(output)
+        found = output.startswith(_SCHEME) and _REFERENCE.match(output)
         return [found[1]] if found else []
     if isinstance(output, list):
         return [id for item in output for id in references(item)]
@@ -250,16 +252,22 @@ def references(output: Any) -> list[str]:
     return []
 
 
-async def with_data(files: FileStore, tx: Transaction, settings: Settings, output: Any) -> Any:
+_SMALL_OUTPUTS = Hot(
+    select(TABLE.c.id, TABLE.c.name, TABLE.c.content_type, TABLE.c.store_key).where(
+        TABLE.c.id == any_(bindparam("p_ids", type_=ARRAY(Text))),
+        TABLE.c.kind == OUTPUT,
+        TABLE.c.size <= bindparam("p_bytes"),
+        _current(),
+    )
+)
+
+
+async def with_data(files: FileStore, tx: Transaction | Direct, settings: Settings, output: Any) -> Any:
     """The output with small files given as data URIs, which official clients turn into files even without https."""
     ids = references(output)
     if not ids:
         return output
-    rows = await tx.all(
-        select(*File.__table__.c).where(
-            File.id.in_(ids), File.kind == OUTPUT, File.size <= settings.inline_file_bytes, _current()
-        )
-    )
+    rows = await tx.rows(_SMALL_OUTPUTS, {"p_ids": ids, "p_bytes": settings.inline_file_bytes})
     inlined = {}
     for row in rows:
         encoded = base64.b64encode(await files.read(row.store_key)).decode()

@@ -1,6 +1,5 @@
 """The JSON shapes that more than one process shows: a prediction looks the same over HTTP and in a webhook."""
 
-import base64
 import hmac
 from datetime import datetime
 from typing import Any
@@ -20,13 +19,17 @@ _REDACTED = "**********"
 
 def prediction(settings: Settings, row: Row, output: Any) -> dict[str, Any]:
     """As `GET /v1/predictions/<id>` answers. `output` is the row's, with files as URLs or data URIs."""
+    return {**listed(settings, row, output), "logs": row.logs}
+
+
+def listed(settings: Settings, row: Row, output: Any) -> dict[str, Any]:
+    """As it stands in a list, without its logs."""
     document = {
         "id": row.id,
         "model": row.model,
         "version": row.version_id,
         "input": _shown_input(row),
         "output": output,
-        "logs": row.logs,
         "error": row.error,
         "status": row.status if settings.show_aborted else _ON_THE_WIRE.get(row.status, row.status),
         "data_removed": row.data_removed,
@@ -89,8 +92,7 @@ def _urls(settings: Settings, row: Row) -> dict[str, str]:
 
 def stream_capability(settings: Settings, prediction_id: str) -> str:
     """Whoever has it may listen, without a token, since browsers and most clients send none to a stream."""
-    mac = hmac.new(settings.secret.encode(), f"stream {prediction_id}".encode(), "sha256").digest()
-    return prediction_id + base64.b32encode(mac).decode().rstrip("=").lower()
+    return prediction_id + hmac.digest(settings.secret.encode(), f"stream {prediction_id}".encode(), "sha256").hex()
 
 
 def prediction_of_stream(settings: Settings, capability: str) -> str | None:

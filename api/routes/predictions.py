@@ -1,20 +1,18 @@
 """Predictions: create by version or by model, get, list, cancel."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import Row
 
 from api.access import Bucket, needs
 from api.creating import CreatingDep, has_ended, shown
 from api.creating import create as create_prediction
-from api.dependencies import Caller, Reading, StateDep
+from api.dependencies import Caller, StateDep
 from api.gate import Route
 from api.pagination import PAGE_SIZE, Cursor, page
 from api.responses import Json
 from api.schemas.predictions import PredictionRequest, RunRequest
-from api.state import State
 from core import files, predictions, wire
 from core.lifecycle import PredictionStatus
 from core.tokens import Scope
@@ -47,16 +45,17 @@ async def list_predictions(
     request: Request,
     state: StateDep,
     caller: Caller,
-    tx: Reading,
     cursor: Cursor,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
     source: Annotated[Literal["web"] | None, Query()] = None,
 ) -> Json:
     """The caller's predictions, newest first, without their logs."""
-    rows = await predictions.list_page(tx, caller.id, PAGE_SIZE + 1, cursor, created_after, created_before, source)
-    results = [_listed(state, row) for row in rows[:PAGE_SIZE]]
-    return Json(page(state.settings, request, rows, PAGE_SIZE, results))
+    async with state.database.direct() as tx:
+        rows = await predictions.list_page(tx, caller.id, PAGE_SIZE + 1, cursor, created_after, created_before, source)
+    settings = state.settings
+    results = [wire.listed(settings, row, files.with_urls(settings, row.output)) for row in rows[:PAGE_SIZE]]
+    return Json(page(settings, request, rows, PAGE_SIZE, results))
 
 
 @router.get("/predictions/{prediction_id}")
@@ -80,9 +79,3 @@ async def cancel(prediction_id: str, state: StateDep, caller: Caller) -> Json:
         if row.completed_at is None:
             await state.waiter.wait(finished, _CANCEL_HOLD_SECONDS, lambda: has_ended(state, prediction_id))
     return await get(prediction_id, state, caller)
-
-
-def _listed(state: State, row: Row) -> dict[str, Any]:
-    document = wire.prediction(state.settings, row, files.with_urls(state.settings, row.output))
-    del document["logs"]
-    return document
