@@ -27,18 +27,25 @@ class Connection:
 
     async def post(self, path: str, document: Any, headers: dict[str, str]) -> tuple[int, Any]:
         body = orjson.dumps(document)
+        head = self._head("POST", path, headers) + f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        status, answer = await self._exchange(head.encode() + b"\r\n" + body)
+        return status, orjson.loads(answer)
+
+    async def get(self, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        return await self._exchange(self._head("GET", path, headers).encode() + b"\r\n")
+
+    def _head(self, method: str, path: str, headers: dict[str, str]) -> str:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n{lines}\r\n"
-        )
-        self.writer.write(head.encode() + body)
+        return f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\n{lines}"
+
+    async def _exchange(self, request: bytes) -> tuple[int, bytes]:
+        self.writer.write(request)
         answer = await self.reader.readuntil(b"\r\n\r\n")
         status = int(answer[9:12])
         length = next(
             int(line.split(b":")[1]) for line in answer.split(b"\r\n") if line.lower().startswith(b"content-length:")
         )
-        return status, orjson.loads(await self.reader.readexactly(length))
+        return status, await self.reader.readexactly(length)
 
     def close(self) -> None:
         self.writer.close()
