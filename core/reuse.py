@@ -11,11 +11,12 @@ import orjson
 from sqlalchemy import Row, func, literal, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import endings, webhooks
+from core import webhooks
 from core.database import Transaction
 from core.endings import TABLE
-from core.lifecycle import PredictionStatus
+from core.lifecycle import PredictionStatus, WebhookEvent
 from core.predictions import Request, values_of
+from core.redis import DELIVERY_BELL, ring
 
 #: What a result is. Nothing ran, so the model's own metrics and times are not this prediction's.
 _RESULT = ("output", "logs")
@@ -54,6 +55,6 @@ async def create(tx: Transaction, request: Request) -> Row | None:
         .cte("ended")
     )
     row = await tx.first(select(*ended.c).add_cte(webhooks.owed(ended).cte("owed")))
-    if row is not None:
-        endings.announce(tx, row)
+    if row is not None and webhooks.wants(row, WebhookEvent.COMPLETED):
+        tx.after_commit(ring, DELIVERY_BELL)
     return row

@@ -1,5 +1,6 @@
 """Accounts, Models and predictions for tests of the api, and what a node does with them, all through the verbs."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from core.lifecycle import InstanceStatus, PredictionStatus
 from core.predictions import Outcome
 from core.resources import Resources
 from core.tables import Prediction
+from core.tokens import Scope
 
 TEXT = {"title": "Output", "type": "string"}
 CHUNKS = {
@@ -88,6 +90,13 @@ class Scene:
             row = await accounts.ensure(tx, f"user-{new_id()}", "Some User")
             await tokens.add(tx, row.id, token, "test")
         return Caller(row.id, row.username, token, row.webhook_secret)
+
+    async def token(self, caller: Caller, scopes: Collection[Scope] = tokens.EVERY_SCOPE) -> str:
+        """Another token of the same account."""
+        token = tokens.new_token()
+        async with self._database.transaction() as tx:
+            await tokens.add(tx, caller.id, token, "another", scopes)
+        return token
 
     async def publish(
         self, owner: Caller, output: dict[str, Any] | None = TEXT, visibility: str = "public"

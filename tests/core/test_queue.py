@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
 from redis.asyncio import Redis
@@ -212,3 +212,18 @@ async def follow(redis: Redis, steps: list[tuple[str, int, int]]) -> None:
             assert await redis.exists(f"queue:{{{target}}}:bell"), "something waits, so the bell holds a token"
     assert await queue.take(redis, target, 1000) == ring.take(1000)
     assert not await redis.keys(f"queue:{{{target}}}*")
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), st.integers(0, 11))
+# Each example has a target of its own.
+@bounds(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_so_many_are_taken_before_it_as_were_said_to_be_ahead(
+    redis: Redis, accounts: list[str], turns: int
+) -> None:
+    target = f"{new_id()}@cpu"
+    waiting = [(target, account, f"{account}{number}") for number, account in enumerate(accounts)]
+    await queue.push_many(redis, waiting)
+    await queue.take(redis, target, min(turns, len(waiting) - 1))
+    said = {id: await queue.ahead(redis, target, account, id) for _, account, id in waiting}
+    order = await queue.take(redis, target, len(waiting))
+    assert {id: ahead for id, ahead in said.items() if ahead is not None} == {id: i for i, id in enumerate(order)}
