@@ -9,9 +9,12 @@ from core.resources import Resources
 from core.settings import Settings
 from tests.api.scene import Caller, Scene
 from tests.api.serving import serving
+from tests.support.api_process import ApiProcess, running_api
 
 #: Longer than any answer is held here; a hang ends a test, not the run.
 TIMEOUT_SECONDS = 30
+#: Of the api process: what exceeds it is soon sent.
+UPLOAD_BYTES = 32 * 1024 * 1024
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +22,14 @@ def api(settings: Settings) -> Iterator[Settings]:
     """What it is served with: `api.url` is where it answers."""
     with serving(settings) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+async def api_process(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiProcess]:
+    """The same, as a process of its own: its memory is its own, and so is what it makes of broken HTTP."""
+    smaller = settings.model_copy(update={"upload_bytes": UPLOAD_BYTES})
+    async with running_api(smaller, tmp_path_factory.mktemp("api") / "api.log") as process:
+        yield process
 
 
 @pytest.fixture
