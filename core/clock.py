@@ -6,6 +6,8 @@ Row timestamps and leases use the database's clock (`func.now()`); durations use
 import time
 from datetime import UTC, datetime
 
+import orjson
+
 monotonic = time.monotonic
 
 
@@ -16,5 +18,8 @@ def now() -> datetime:
 
 def rfc3339(moment: datetime | None) -> str | None:
     """`2026-01-02T03:04:05.678901Z`: six digits and a Z, because the Swift client parses nothing else."""
-    # A page shows 300 moments: this takes a third of what strftime does.
-    return moment and moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    if moment is None:
+        return None
+    # A page shows 300 moments, and this takes a fifth of what strftime does; but it leaves out zeros.
+    text = orjson.dumps(moment.astimezone(UTC), option=orjson.OPT_UTC_Z).decode()[1:-1]
+    return text if moment.microsecond else f"{text[:-1]}.000000Z"

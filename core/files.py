@@ -234,7 +234,8 @@ def with_urls(settings: Settings, output: Any) -> Any:
         found = output.startswith(_SCHEME) and _REFERENCE.match(output)
         return output_url(settings, found[1], found[2]) if found else output
     if isinstance(output, list):
-        return [with_urls(settings, item) for item in output]
+        # The words of a language model are thousands to a page, and no files.
+        return [item if _is_text(item) else with_urls(settings, item) for item in output]
     if isinstance(output, dict):
         return {key: with_urls(settings, value) for key, value in output.items()}
     return output
@@ -246,10 +247,14 @@ def references(output: Any) -> list[str]:
         found = output.startswith(_SCHEME) and _REFERENCE.match(output)
         return [found[1]] if found else []
     if isinstance(output, list):
-        return [id for item in output for id in references(item)]
+        return [id for item in output if not _is_text(item) for id in references(item)]
     if isinstance(output, dict):
         return [id for item in output.values() for id in references(item)]
     return []
+
+
+def _is_text(output: Any) -> bool:
+    return isinstance(output, str) and not output.startswith(_SCHEME)
 
 
 _SMALL_OUTPUTS = Hot(
