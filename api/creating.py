@@ -7,7 +7,7 @@ from fastapi import Depends, Header
 from sqlalchemy import Row
 
 from api.dependencies import Caller, NewId, StateDep
-from api.prefer import deadline_seconds, hold_seconds
+from api.prefer import deadline_seconds, hold_seconds, preference_applied
 from api.responses import Json
 from api.schemas.predictions import RunRequest
 from api.state import State
@@ -39,6 +39,7 @@ class Creating:
     caller: Row
     new_id: str
     hold: float | None
+    applied: dict[str, str]
     deadline: float | None
     may_reuse: bool
 
@@ -51,8 +52,9 @@ async def _creating(
     cancel_after: CancelAfter = None,
     cache: Cache = None,
 ) -> Creating:
-    deadline = deadline_seconds(cancel_after)
-    return Creating(state, caller, new_id, hold_seconds(prefer), deadline, (cache or "").strip().lower() == "allow")
+    deadline, applied = deadline_seconds(cancel_after), preference_applied(prefer)
+    may_reuse = (cache or "").strip().lower() == "allow"
+    return Creating(state, caller, new_id, hold_seconds(prefer), applied, deadline, may_reuse)
 
 
 CreatingDep = Annotated[Creating, Depends(_creating)]
@@ -75,13 +77,14 @@ async def create(creating: Creating, runnable: Runnable, body: RunRequest) -> Js
         deadline_seconds=creating.deadline,
         cache_key=reuse.cache_key(runnable.version_id, input) if runnable.caches_results else None,
     )
-    if creating.may_reuse and (reused := await _reuse(state, request)):
-        return reused
-    if creating.hold is None:
-        async with state.database.direct() as tx:
-            row = await predictions.create(tx, request)
-        return Json(wire.prediction(state.settings, row, await state.shown(row.output)), 201)
-    return await _create_and_wait(state, request, creating.hold)
+    headers = {"Location": wire.prediction_url(state.settings, request.id)}
+    if creating.may_reuse and request.cache_key and (row := await _reuse(state, request)):
+        return Json(await shown(state, row), 201, headers | creating.applied | {"Millrace-Cache": "hit"})
+    if creating.hold is not None:
+        return await _create_and_wait(state, request, creating.hold, headers | creating.applied)
+    async with state.database.direct() as tx:
+        row = await predictions.create(tx, request)
+    return Json(await shown(state, row), 201, headers)
 
 
 async def _require_credit(creating: Creating) -> None:
@@ -90,22 +93,18 @@ async def _require_credit(creating: Creating) -> None:
             await accounts.require_credit(tx, creating.caller)
 
 
-async def _reuse(state: State, request: Request) -> Json | None:
-    if request.cache_key is None:
-        return None
+async def _reuse(state: State, request: Request) -> Row | None:
     async with state.database.autocommit() as tx:
-        row = await reuse.create(tx, request)
-    return row and Json(await shown(state, row), 201, {"Millrace-Cache": "hit"})
+        return await reuse.create(tx, request)
 
 
-async def _create_and_wait(state: State, request: Request, hold: float) -> Json:
+async def _create_and_wait(state: State, request: Request, hold: float, headers: dict[str, str]) -> Json:
     with state.waiter.expect(request.id) as finished:
         async with state.database.direct() as tx:
             row = await predictions.create(tx, request)
         ended = row.completed_at is not None or await state.waiter.wait(
             finished, hold, lambda: has_ended(state, request.id)
         )
-    headers = {"Preference-Applied": "wait"}
     if not ended:
         # Every client takes any other status for the final answer, so it is shown as it was created.
         document = wire.prediction(state.settings, row, None)

@@ -12,6 +12,12 @@ _DURATION = re.compile(r"^(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s?)?$")
 _SHORTEST_DEADLINE, _LONGEST_DEADLINE = 5, 24 * 3600
 
 
+def preference_applied(prefer: str | None) -> dict[str, str]:
+    """The header that tells which preference was honoured; empty: none."""
+    found = _WAIT.search(prefer or "")
+    return {"Preference-Applied": f"wait={found[1]}" if found[1] else "wait"} if found else {}
+
+
 def hold_seconds(prefer: str | None) -> float | None:
     """How long to hold the answer; None: not at all. More than a minute is clamped: JavaScript sends any number."""
     found = _WAIT.search(prefer or "")

@@ -81,13 +81,17 @@ def _seconds(earlier: datetime, later: datetime) -> float:
 
 
 def _urls(settings: Settings, row: Row) -> dict[str, str]:
-    base = f"{settings.url}/v1/predictions/{row.id}"
+    base = prediction_url(settings, row.id)
     urls = {"get": base, "cancel": f"{base}/cancel", "web": f"{settings.url}/p/{row.id}"}
     if row.stream_kind:
         # The JavaScript client takes what comes from under /v1/files/ for files, and anything else for text.
         folder = "files/streams" if row.stream_kind == "files" else "streams"
         urls["stream"] = f"{settings.url}/v1/{folder}/{stream_capability(settings, row.id)}"
     return urls
+
+
+def prediction_url(settings: Settings, prediction_id: str) -> str:
+    return f"{settings.url}/v1/predictions/{prediction_id}"
 
 
 def stream_capability(settings: Settings, prediction_id: str) -> str:

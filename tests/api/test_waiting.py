@@ -85,7 +85,8 @@ async def test_when_time_runs_out_it_is_starting_even_if_it_runs(
     row = await scene.start(await only_id(client))
     await scene.write(row, "hel", "")
     answer = await asking
-    assert answer.status_code == 202
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
+    assert answer.headers["location"] == answer.json()["urls"]["get"]
     assert (answer.json()["status"], answer.json()["output"], answer.json()["started_at"]) == ("starting", None, None)
     assert (await client.get(f"/v1/predictions/{row.id}")).json()["status"] == "processing"
 
