@@ -3,14 +3,17 @@
 import base64
 import secrets
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core import ledger
-from core.database import Transaction
+from core.database import Transaction, seconds_from_now
 from core.errors import NotFound, PaymentRequired
 from core.ids import new_id
 from core.tables import Account
+
+#: So long the secret before signs as well: time to replace it everywhere.
+ROTATION_SECONDS = 24 * 3600
 
 
 def new_webhook_secret() -> str:
@@ -56,3 +59,39 @@ async def require_credit(tx: Transaction, account: Row) -> None:
     limit = account.credit_limit_nanos
     if limit is not None and await ledger.balance(tx, ledger.account(account.id)) <= -limit:
         raise PaymentRequired()
+
+
+async def rotate_webhook_secret(tx: Transaction, account_id: str) -> Row:
+    """Signs with a new secret from now on, and for a day with the present one too; one before that is forgotten."""
+    return await tx.one(
+        update(Account)
+        .where(Account.id == account_id)
+        .values(
+            webhook_secret=new_webhook_secret(),
+            previous_webhook_secret=Account.webhook_secret,
+            previous_webhook_secret_until=seconds_from_now(ROTATION_SECONDS),
+        )
+        .returning(Account)
+    )
+
+
+async def signing_secrets(tx: Transaction, account_id: str) -> list[str]:
+    """What signs its webhooks now, the newest first."""
+    row = await tx.one(
+        select(
+            Account.webhook_secret,
+            Account.previous_webhook_secret,
+            (Account.previous_webhook_secret_until > func.now()).label("previous_signs"),
+        ).where(Account.id == account_id)
+    )
+    return [row.webhook_secret, row.previous_webhook_secret] if row.previous_signs else [row.webhook_secret]
+
+
+async def forget_expired_secrets(tx: Transaction) -> int:
+    """Removes secrets that sign no more; how many there were."""
+    removed = await tx.execute(
+        update(Account)
+        .where(Account.previous_webhook_secret_until <= func.now())
+        .values(previous_webhook_secret=None, previous_webhook_secret_until=None)
+    )
+    return removed.rowcount

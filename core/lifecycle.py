@@ -106,13 +106,15 @@ VERSION_EDGES: dict[tuple[VersionStatus, VersionStatus], str] = {
 class DeliveryStatus(StrEnum):
     PENDING = "pending"  #: Owed; `next_attempt_at` says when.
     DELIVERED = "delivered"  #: The receiver answered 2xx.
-    GIVEN_UP = "given_up"  #: Every attempt failed; all are on record.
+    GIVEN_UP = "given_up"  #: Every attempt failed, or the receiver said that it is gone; all are on record.
 
 
 #: (from, to): the verbs in core/webhooks.py that move it.
 DELIVERY_EDGES: dict[tuple[DeliveryStatus, DeliveryStatus], str] = {
     (DeliveryStatus.PENDING, DeliveryStatus.DELIVERED): "record_attempt",
     (DeliveryStatus.PENDING, DeliveryStatus.GIVEN_UP): "record_attempt",
+    (DeliveryStatus.DELIVERED, DeliveryStatus.PENDING): "replay",
+    (DeliveryStatus.GIVEN_UP, DeliveryStatus.PENDING): "replay, recover",
 }
 
 

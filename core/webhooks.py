@@ -1,17 +1,21 @@
 """What is owed to whom: terminal events are rows and are retried, the others pass through Redis and are sent once.
 
-Knows no HTTP: `worker/deliveries.py` signs and posts.
+Knows of HTTP only what a status means: `worker/deliveries.py` signs and posts. What its owner reads of all this is in
+`core/deliveries.py`.
 """
 
-from datetime import timedelta
+import random
+from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 from redis.asyncio import Redis
-from sqlalchemy import CTE, Insert, Row, func, insert, literal, or_, select, update
+from sqlalchemy import CTE, Insert, Row, and_, case, func, insert, literal, or_, select, update
 
+from core import deliveries
 from core.database import Transaction, seconds_from_now
 from core.lifecycle import DeliveryStatus, WebhookEvent
-from core.redis import DELIVERY_BELL, PASSING_WEBHOOKS
+from core.redis import DELIVERY_BELL, PASSING_WEBHOOKS, ring
 from core.tables import WebhookAttempt, WebhookDelivery
 
 #: What Replicate sends when no filter is given: outputs and completion.
@@ -20,8 +24,14 @@ DEFAULT_EVENTS = (WebhookEvent.OUTPUT, WebhookEvent.COMPLETED)
 #: After the n-th failed attempt; then it is given up, visibly. Quick at first: most failures are a restart.
 RETRY_AFTER = tuple(timedelta(seconds=seconds) for seconds in (1, 5, 20, 60, 300, 1800, 2 * 3600, 5 * 3600, 10 * 3600))
 
+#: Each pause is longer by up to this part of it: what failed together does not come back together.
+JITTER = 0.2
+
 #: A claimed delivery is due again after this long, should its sender die.
 CLAIM_SECONDS = 60
+
+#: The receiver says that it will never answer again.
+_GONE = 410
 
 # Passing events that nobody collects are worth nothing after a while.
 _PASSING_CAP = 10_000
@@ -87,7 +97,10 @@ async def claim_due(tx: Transaction, limit: int) -> list[Row]:
 async def record_attempt(
     tx: Transaction, delivery: Row, http_status: int | None, error: str | None, duration_ms: int
 ) -> DeliveryStatus:
-    """Puts one try on record and decides what follows: done, another try, or given up."""
+    """Puts one try on record and decides what follows: done, another try, or given up.
+
+    A receiver that is gone (410) is given up at once, visibly; `replay` asks it again.
+    """
     await tx.execute(
         insert(WebhookAttempt).values(
             delivery_id=delivery.id,
@@ -97,23 +110,71 @@ async def record_attempt(
             duration_ms=duration_ms,
         )
     )
-    delivered = http_status is not None and 200 <= http_status < 300
-    if delivered:
+    undecided = [
+        WebhookDelivery.id == delivery.id,
+        WebhookDelivery.status == DeliveryStatus.PENDING,
+        WebhookDelivery.attempts == delivery.attempts,
+    ]
+    if http_status is not None and 200 <= http_status < 300:
         values = {"status": DeliveryStatus.DELIVERED, "delivered_at": func.now()}
-    elif delivery.attempts <= len(RETRY_AFTER):
-        values = {"next_attempt_at": seconds_from_now(RETRY_AFTER[delivery.attempts - 1].total_seconds())}
     else:
-        values = {"status": DeliveryStatus.GIVEN_UP}
-    await tx.execute(
-        update(WebhookDelivery)
-        .where(
-            WebhookDelivery.id == delivery.id,
-            WebhookDelivery.status == DeliveryStatus.PENDING,
-            WebhookDelivery.attempts == delivery.attempts,
-        )
-        .values(**values)
-    )
+        values = _after_failure(delivery, http_status)
+        # Replayed while this was on its way: then it is due already.
+        undecided.append(WebhookDelivery.attempts_before_replay == delivery.attempts_before_replay)
+    await tx.execute(update(WebhookDelivery).where(*undecided).values(**values))
     return values.get("status", DeliveryStatus.PENDING)
+
+
+def _after_failure(delivery: Row, http_status: int | None) -> dict[str, Any]:
+    failed = delivery.attempts - delivery.attempts_before_replay
+    if http_status == _GONE or failed > len(RETRY_AFTER):
+        return {"status": DeliveryStatus.GIVEN_UP}
+    pause = RETRY_AFTER[failed - 1].total_seconds() * (1 + JITTER * random.random())
+    return {"next_attempt_at": seconds_from_now(pause)}
+
+
+_IS_PENDING = WebhookDelivery.status == DeliveryStatus.PENDING
+_IS_LATER = WebhookDelivery.next_attempt_at > func.now()
+# What was delivered or given up begins anew. What waits is only due now: a try more, which its schedule does not count.
+_DUE_AGAIN = {
+    "status": DeliveryStatus.PENDING,
+    "next_attempt_at": case((_IS_PENDING, func.least(WebhookDelivery.next_attempt_at, func.now())), else_=func.now()),
+    "attempts_before_replay": case(
+        (~_IS_PENDING, WebhookDelivery.attempts),
+        (_IS_LATER, WebhookDelivery.attempts_before_replay + 1),
+        else_=WebhookDelivery.attempts_before_replay,
+    ),
+}
+
+
+async def replay(tx: Transaction, account_id: str, delivery_id: str) -> Row:
+    """Makes it due at once, whatever became of it, under the same id, by which receivers recognise it."""
+    await deliveries.get(tx, account_id, delivery_id)
+    row = await tx.one(
+        update(WebhookDelivery).where(WebhookDelivery.id == delivery_id).values(**_DUE_AGAIN).returning(WebhookDelivery)
+    )
+    tx.after_commit(ring, DELIVERY_BELL)
+    return row
+
+
+async def recover(tx: Transaction, account_id: str, since: datetime, until: datetime | None = None) -> int:
+    """Makes due at once all of the account that were made in that time and have failed, for good or so far."""
+    # One on its way has not failed: it would arrive twice.
+    has_failed = (
+        select(WebhookAttempt.number)
+        .where(WebhookAttempt.delivery_id == WebhookDelivery.id, WebhookAttempt.number == WebhookDelivery.attempts)
+        .exists()
+    )
+    failed = update(WebhookDelivery).where(
+        WebhookDelivery.account_id == account_id,
+        WebhookDelivery.created_at >= since,
+        or_(WebhookDelivery.status == DeliveryStatus.GIVEN_UP, and_(_IS_PENDING, _IS_LATER, has_failed)),
+    )
+    if until is not None:
+        failed = failed.where(WebhookDelivery.created_at < until)
+    recovered = await tx.execute(failed.values(**_DUE_AGAIN))
+    tx.after_commit(ring, DELIVERY_BELL)
+    return recovered.rowcount
 
 
 async def seconds_to_next(tx: Transaction) -> float | None:

@@ -1,7 +1,8 @@
 """Sends webhooks: claims what is due, signs it, posts it, puts the attempt on record.
 
 Terminal events are rows and come back until they are delivered or given up; start, output and logs are sent once. No
-redirect is followed, and no private address is called unless the operator allows it.
+redirect is followed, and no private address is called unless the operator allows it. URLs are never logged: their
+owners put passwords and keys into them.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ _ERROR_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """One try: a status, or why there was none."""
+    """One try: a status, or why there was none; with a redirect's status, where to."""
 
     http_status: int | None
     error: str | None
@@ -111,8 +112,11 @@ class Sender:
 
     async def _deliver(self, delivery: Row) -> None:
         try:
-            body, secret = await self._render(delivery.prediction_id)
-            posted = await self._post(delivery.url, delivery.id, body, secret)
+            row = await self._find(delivery.prediction_id)
+            if row is None:
+                # Deleted meanwhile, and what it owed with it.
+                return
+            posted = await self._post(delivery.url, delivery.id, row)
             async with self._resources.database.transaction() as tx:
                 status = await webhooks.record_attempt(
                     tx, delivery, posted.http_status, posted.error, posted.duration_ms
@@ -126,12 +130,10 @@ class Sender:
 
     async def _pass_on(self, prediction_id: str, event: WebhookEvent) -> None:
         try:
-            async with self._resources.database.autocommit() as tx:
-                row = await predictions.find(tx, prediction_id)
+            row = await self._find(prediction_id)
             if row is None or self._is_overtaken(row):
                 return
-            body, secret = await self._render(prediction_id)
-            posted = await self._post(row.webhook_url, f"msg_{new_id()}", body, secret)
+            posted = await self._post(row.webhook_url, f"msg_{new_id()}", row)
             log.info("webhook passed on", prediction=prediction_id, event_name=event, http_status=posted.http_status)
         except SQLAlchemyError as error:
             log.warning("passing webhook lost", prediction=prediction_id, error=str(error))
@@ -142,29 +144,48 @@ class Sender:
         """Whether its end, which says everything, is told as well."""
         return row.completed_at is not None and webhooks.wants(row, WebhookEvent.COMPLETED)
 
-    async def _render(self, prediction_id: str) -> tuple[bytes, str]:
-        """The body, the same JSON as `GET /v1/predictions/<id>` with files as URLs, and the secret that signs it."""
-        settings = self._resources.settings
+    async def _find(self, prediction_id: str) -> Row | None:
         async with self._resources.database.autocommit() as tx:
-            row = await predictions.find(tx, prediction_id)
-            account = await accounts.get(tx, row.account_id)
-        document = wire.prediction(settings, row, files.with_urls(settings, row.output))
-        return orjson.dumps(document), account.webhook_secret
+            return await predictions.find(tx, prediction_id)
 
-    async def _post(self, url: str, message_id: str, body: bytes, secret: str) -> Posted:
-        moment = now()
+    async def _post(self, url: str, message_id: str, row: Row) -> Posted:
+        """The body is the same JSON as `GET /v1/predictions/<id>`, with files as URLs."""
+        settings = self._resources.settings
+        body = orjson.dumps(wire.prediction(settings, row, files.with_urls(settings, row.output)))
         headers = {
             "content-type": "application/json",
             "user-agent": "Millrace-Webhooks/1",
-            "webhook-id": message_id,
-            "webhook-timestamp": str(int(moment.timestamp())),
-            "webhook-signature": Webhook(secret).sign(message_id, moment, body.decode()),
+            **await self._signed(row.account_id, message_id, body),
         }
         began = monotonic()
         http_status, error = None, None
         try:
             async with self._http.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                http_status = response.status
+                http_status, error = response.status, _redirected(response)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as failure:
-            error = (str(failure) or type(failure).__name__)[:_ERROR_CHARACTERS]
-        return Posted(http_status, error, int((monotonic() - began) * 1000))
+            error = str(failure) or type(failure).__name__
+        return Posted(http_status, error and storable(error), int((monotonic() - began) * 1000))
+
+    async def _signed(self, account_id: str, message_id: str, body: bytes) -> dict[str, str]:
+        async with self._resources.database.autocommit() as tx:
+            secrets = await accounts.signing_secrets(tx, account_id)
+        moment = now()
+        # Any that fits will do for a receiver, so each may know another secret while one replaces the other.
+        signatures = [Webhook(secret).sign(message_id, moment, body.decode()) for secret in secrets]
+        return {
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(moment.timestamp())),
+            "webhook-signature": " ".join(signatures),
+        }
+
+
+def _redirected(response: aiohttp.ClientResponse) -> str | None:
+    location = response.headers.get("Location")
+    if location is None or not 300 <= response.status < 400:
+        return None
+    return f"It redirects to {location}; redirects are not followed, so give the URL at which they end."
+
+
+def storable(text: str) -> str:
+    """Without what no row takes, such as NUL: part of it was written by the receiver."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text[:_ERROR_CHARACTERS])

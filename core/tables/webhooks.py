@@ -29,7 +29,7 @@ class WebhookDelivery(Table):
 
 
 class WebhookAttempt(Table):
-    """One HTTP try: either a status or an error."""
+    """One HTTP try: a status or an error, and both where it was redirected."""
 
     __tablename__ = "webhook_attempts"
 

@@ -1,6 +1,7 @@
 """Webhooks, to a real receiver: what is sent, when it is sent again, and whom the sender refuses to call."""
 
 import asyncio
+import io
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import Row, func, select, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -21,7 +23,8 @@ from core.redis import DELIVERY_BELL, ring
 from core.resources import Resources
 from core.tables import Prediction, WebhookAttempt, WebhookDelivery
 from tests.support.scripted_receiver import ScriptedReceiver, receiving
-from worker.deliveries import Sender, public_socket
+from worker import deliveries
+from worker.deliveries import Sender, public_socket, storable
 
 #: Far more than the sender's own naps.
 PATIENCE_SECONDS = 30.0
@@ -123,6 +126,42 @@ async def test_a_changed_body_or_another_secret_does_not_verify(
         Webhook(accounts.new_webhook_secret()).verify(got.body, dict(got.headers))
 
 
+async def test_after_a_rotation_each_secret_verifies_alone_and_the_new_one_comes_first(
+    resources: Resources, receiver: ScriptedReceiver
+) -> None:
+    row = await create(resources, receiver.url)
+    old = await secret_of(resources, row)
+    async with resources.database.transaction() as tx:
+        new = (await accounts.rotate_webhook_secret(tx, row.account_id)).webhook_secret
+    async with sending(resources):
+        await end(resources, row)
+        [got] = await receiver.until(1)
+    signatures = got.headers["webhook-signature"].split(" ")
+    assert len(signatures) == 2
+    for secret, signature in zip((new, old), signatures, strict=True):
+        assert Webhook(secret).verify(got.body, dict(got.headers)) == got.prediction
+        alone = {**got.headers, "webhook-signature": signature}
+        assert Webhook(secret).verify(got.body, alone) == got.prediction
+
+
+async def test_logs_name_the_delivery_and_never_its_url_or_its_secret(
+    resources: Resources, receiver: ScriptedReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(deliveries, "log", structlog.wrap_logger(structlog.PrintLogger(written)))
+    url = receiver.url.replace("//", "//somebody:sesame@") + "/hook?key=xyzzy"
+    row, lost = await create(resources, url), await create(resources, url.replace("http:", "http:/"))
+    async with sending(resources):
+        await end(resources, row)
+        await end(resources, lost)
+        await recorded(resources, lost, 1)
+        await recorded(resources, row, 1)
+    assert row.id in written.getvalue()
+    assert lost.id in written.getvalue()
+    for secret in ("sesame", "xyzzy", receiver.url, await secret_of(resources, row)):
+        assert secret not in written.getvalue()
+
+
 async def test_nothing_is_owed_for_what_was_not_asked_for(resources: Resources) -> None:
     for url, events in ((None, None), ("http://127.0.0.1:9/", ["start"]), ("http://127.0.0.1:9/", ["logs", "output"])):
         row = await create(resources, url, events)
@@ -221,6 +260,22 @@ async def test_after_the_last_try_it_is_given_up_visibly(resources: Resources, r
     assert receiver.of(row.id) == []
 
 
+async def test_a_replay_after_it_was_given_up_arrives_under_the_same_id(
+    resources: Resources, receiver: ScriptedReceiver
+) -> None:
+    row = await create(resources, receiver.url)
+    receiver.answer([410])
+    async with sending(resources):
+        await end(resources, row)
+        delivery, _ = await recorded(resources, row, 1)
+        assert delivery.status == "given_up"
+        async with resources.database.transaction() as tx:
+            await webhooks.replay(tx, row.account_id, delivery.id)
+        delivery, attempts = await recorded(resources, row, 2)
+    assert (delivery.status, [attempt.http_status for attempt in attempts]) == ("delivered", [410, 200])
+    assert [got.headers["webhook-id"] for got in receiver.received] == [delivery.id] * 2
+
+
 async def test_what_a_dead_sender_had_claimed_is_due_again(resources: Resources, receiver: ScriptedReceiver) -> None:
     row = await create(resources, receiver.url)
     await end(resources, row)
@@ -255,6 +310,7 @@ async def test_no_redirect_is_followed(resources: Resources, receiver: ScriptedR
         await end(resources, row)
         _, [attempt, *_] = await recorded(resources, row, 1)
     assert attempt.http_status == 307
+    assert f"redirects to {receiver.url}/elsewhere; redirects are not followed" in attempt.error
     assert "/elsewhere" not in {got.path for got in receiver.received}
 
 
@@ -301,6 +357,10 @@ async def test_a_url_that_is_none_is_on_record_and_stops_nothing(
         _, [attempt, *_] = await recorded(resources, broken, 1)
         await receiver.until(1)
     assert (attempt.http_status, bool(attempt.error)) == (None, True)
+
+
+def test_what_a_receiver_writes_can_be_put_on_record() -> None:
+    assert storable("a\x00b\nc\udc80é" + "x" * 1000) == "a\ufffdb\ufffdc\ufffdé" + "x" * 493
 
 
 async def due_now(resources: Resources, delivery: Row) -> None:
