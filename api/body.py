@@ -30,9 +30,11 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "DELETE"):
             await self._app(scope, receive, send)
             return
-        limit = self._upload_bytes if scope["path"].endswith("/files") else self._json_bytes
-        # What is left unread here is passed over by the server: a client may look for the answer only after sending.
-        told = int(Headers(scope=scope).get("content-length", 0))
+        headers = Headers(scope=scope)
+        # All else is read into memory, whatever the path.
+        is_upload = scope["path"].endswith("/files") and headers.get("content-type", "").startswith("multipart/")
+        limit = self._upload_bytes if is_upload else self._json_bytes
+        told = int(headers.get("content-length", 0))
         received = 0
 
         async def limited() -> Message:
@@ -42,6 +44,7 @@ class BodyLimit:
                 received += len(message.get("body", b""))
                 if received <= limit:
                     return message
+            # The server passes over what is left unread: many a client looks for the answer only after sending all.
             raise HTTPException(413, f"The body is larger than {limit} bytes, the most this server accepts.")
 
         await self._app(scope, limited, send)

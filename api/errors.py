@@ -11,9 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from core.errors import (
-    BadRequest,
     Invalid,
     InvalidField,
     InvalidInput,
@@ -35,6 +35,9 @@ _FIELD_TYPES = {
     "string_too_long": "string_lte",
 }
 
+#: More help nobody, and one body may hold a hundred thousand mistakes.
+_MOST_FIELDS = 100
+
 
 def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **extra: Any) -> Response:
     document = {"title": title, "detail": detail, "status": status, **extra}
@@ -45,6 +48,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(MillraceError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _cut_off)
     app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(SQLAlchemyError, _unavailable)
     app.add_exception_handler(RedisError, _unavailable)
@@ -58,10 +62,9 @@ async def _ours(request: Request, error: MillraceError) -> Response:
 async def _invalid_request(request: Request, error: RequestValidationError) -> Response:
     if isinstance(error.body, bytes):  # Left unread, because of what its type is said to be.
         return await _ours(request, UnsupportedMediaType())
-    found = error.errors()
-    if any(item["type"] in ("json_invalid", "json_type") for item in found):
-        return await _ours(request, BadRequest("The body is not valid JSON."))
-    return await _ours(request, InvalidInput([_field(item) for item in found]))
+    # FastAPI's frame holds the error and the error that frame: the body would stay until the garbage collector comes.
+    error.with_traceback(None)
+    return await _ours(request, InvalidInput([_field(item) for item in error.errors()[:_MOST_FIELDS]]))
 
 
 def _field(item: dict[str, Any]) -> InvalidField:
@@ -79,6 +82,11 @@ async def _http(request: Request, error: HTTPException) -> Response:
         return await _ours(request, NotFound(f"There is nothing at {request.url.path}."))
     title = _TITLES.get(error.status_code, "Request failed")
     return problem(error.status_code, title, str(error.detail), dict(error.headers or {}))
+
+
+async def _cut_off(request: Request, error: ClientDisconnect) -> Response:
+    # Nobody is there to read it; without an answer it would be logged as a fault of ours.
+    return problem(400, _TITLES[400], "The connection was closed before the body had come.")
 
 
 async def _unstorable(request: Request, error: DataError) -> Response:

@@ -13,7 +13,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 
 from api.strict_json import count_keys, read_json
-from core.errors import BadRequest, InvalidField, InvalidInput, UnsupportedMediaType
+from core.errors import InvalidField, InvalidInput, UnsupportedMediaType
 
 _NAME_BYTES = 255
 #: Of fields in memory and of files on disk; of an upload both are few.
@@ -36,7 +36,7 @@ class Upload:
 
 
 async def read_upload(request: Request) -> Upload:
-    """The `content` part and what was said about it. Raises `InvalidInput` or `BadRequest`."""
+    """The `content` part and what was said about it. Raises `MillraceError` or `HTTPException`."""
     _refuse_other_types(request.headers.get("content-type", ""))
     form = await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_METADATA_BYTES)
     content = form.get("content")
@@ -70,10 +70,7 @@ async def _metadata(form: FormData) -> dict[str, Any]:
     raw = await given.read(_METADATA_BYTES + 1) if isinstance(given, UploadFile) else given.encode()
     if len(raw) > _METADATA_BYTES:
         raise InvalidInput([InvalidField("string_lte", "metadata", f"Must be at most {_METADATA_BYTES} bytes")])
-    try:
-        metadata = read_json(raw or b"{}")
-    except orjson.JSONDecodeError:
-        raise BadRequest("metadata is not valid JSON.") from None
+    metadata = read_json(raw or b"{}", "metadata")
     if not isinstance(metadata, dict):
         raise InvalidInput([InvalidField("invalid_type", "metadata", "Must be a JSON object")])
     return metadata
@@ -81,7 +78,7 @@ async def _metadata(form: FormData) -> dict[str, Any]:
 
 def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
     """Refuses before the bytes are kept what the row could not hold."""
-    count_keys(metadata)  # Which refuses what is nested too deeply.
+    count_keys(metadata, "metadata")  # Which refuses what is nested too deeply.
     if _NUL.search(orjson.dumps(metadata)):
         raise InvalidInput([InvalidField("format", "metadata", "Must not contain the character U+0000")])
     return metadata

@@ -20,20 +20,24 @@ _STRING = re.compile(rb'"[^"]*+"')
 _SHOWN_CHARACTERS = 100
 
 
-def read_json(body: bytes) -> Any:
-    """Raises `orjson.JSONDecodeError`, on NaN and lone surrogates as well, or `HTTPException`."""
+def read_json(body: bytes, what: str = "The body") -> Any:
+    """Raises `HTTPException`; on NaN and lone surrogates as well."""
     colons = body.count(b":")
     # Before all but the first of many values there is one of these, and some of them stand in strings.
     if colons + body.count(b",") + body.count(b"[") > _MOST_VALUES:
-        _refuse_many_values(body)
-    document = orjson.loads(body)
+        _refuse_many_values(body, what)
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        # Not passed on: it holds the whole text, and FastAPI would hold it until the garbage collector comes.
+        raise HTTPException(400, f"{what} is not valid JSON.") from None
     # A key's colon follows its quote, and no value starts with a slash: those of URLs are in strings.
-    if count_keys(document) != colons - body.count(b"://") - body.count(b"data:"):
+    if count_keys(document, what) != colons - body.count(b"://") - body.count(b"data:"):
         _refuse_repeated_keys(body)
     return document
 
 
-def count_keys(document: Any) -> int:
+def count_keys(document: Any, what: str) -> int:
     """Raises `HTTPException` where it is nested too deeply."""
     keys = 0
     level = [document] if isinstance(document, (dict, list)) else []
@@ -43,15 +47,15 @@ def count_keys(document: Any) -> int:
         level = [child for child in children if isinstance(child, (dict, list))]
         if not level:
             return keys
-    raise HTTPException(400, f"The body is nested more than {_DEEPEST} levels deep.")
+    raise HTTPException(400, f"{what} is nested more than {_DEEPEST} levels deep.")
 
 
-def _refuse_many_values(body: bytes) -> None:
+def _refuse_many_values(body: bytes, what: str) -> None:
     """Counts what stands outside of strings; before parsing, which is what would cost."""
     unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in body else body
     outline, strings = _STRING.subn(b"", unescaped, _MOST_VALUES)
     if strings == _MOST_VALUES or outline.count(b":") + outline.count(b",") + outline.count(b"[") > _MOST_VALUES:
-        raise HTTPException(413, f"The body holds more than {_MOST_VALUES} values: send long lists as files.")
+        raise HTTPException(413, f"{what} holds more than {_MOST_VALUES} values: send long lists as files.")
 
 
 def _refuse_repeated_keys(body: bytes) -> None:
