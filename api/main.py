@@ -8,7 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from api import errors
+from api import docs, errors
 from api.aliases import Aliases
 from api.body import BodyLimit
 from api.dependencies import StateDep
@@ -47,12 +47,11 @@ def create_app(settings: Settings) -> FastAPI:
         title=_TITLE,
         version=_VERSION,
         lifespan=lifespan,
-        openapi_url="/v1/openapi.json",
-        docs_url="/docs",
-        redoc_url=None,
+        openapi_url=None,
     )
     errors.install(app)
     app.include_router(v1)
+    docs.install(app, settings)
     app.add_api_route("/health", _health, include_in_schema=False)
     app.add_middleware(BodyLimit, json_bytes=settings.body_bytes, upload_bytes=settings.upload_bytes)
     app.add_middleware(RateLimitHeaders)

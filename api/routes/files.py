@@ -15,6 +15,8 @@ from api.gate import Route
 from api.multipart import read_upload
 from api.pagination import PAGE_SIZE, Cursor, page
 from api.responses import Json
+from api.schemas.common import Page
+from api.schemas.files import File, Upload
 from api.state import State
 from core import accounts, files
 from core.clock import rfc3339
@@ -32,9 +34,18 @@ _UNTRUSTED = {
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "X-Content-Type-Options": "nosniff",
 }
+_FORM = {
+    "required": True,
+    "content": {"multipart/form-data": {"schema": Upload.model_json_schema()}},
+}
+_ANY_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Its bytes.", "content": {"*/*": {"schema": {}}}},
+}
 
 
-@router.post("/files", status_code=201)
+@router.post(
+    "/files", status_code=201, operation_id="files.create", response_model=File, openapi_extra={"requestBody": _FORM}
+)
 @needs(Scope.RUN, creates=True)
 async def create(request: Request, state: StateDep, caller: Caller) -> Json:
     """Keeps a file for the caller's own predictions; it expires by itself."""
@@ -53,28 +64,33 @@ async def create(request: Request, state: StateDep, caller: Caller) -> Json:
     return Json(_file(state, row), 201)
 
 
-@router.get("/files")
+@router.get("/files", operation_id="files.list", response_model=Page[File])
 @needs(Scope.READ)
 async def list_files(request: Request, state: StateDep, caller: Caller, tx: Reading, cursor: Cursor) -> Json:
+    """The caller's uploads, newest first."""
     rows = await files.list_uploads(tx, caller.id, cursor, PAGE_SIZE + 1)
     return Json(page(state.settings, request, rows, PAGE_SIZE, [_file(state, row) for row in rows[:PAGE_SIZE]]))
 
 
-@router.get("/files/{file_id}")
+@router.get("/files/{file_id}", operation_id="files.get", response_model=File)
 @needs(Scope.READ)
 async def get(file_id: str, state: StateDep, caller: Caller, tx: Reading) -> Json:
+    """What is known of an upload."""
     return Json(_file(state, await files.get_upload(tx, caller.id, file_id)))
 
 
-@router.delete("/files/{file_id}", status_code=204)
+@router.delete("/files/{file_id}", status_code=204, operation_id="files.delete")
 @needs(Scope.RUN)
 async def delete(file_id: str, state: StateDep, caller: Caller, tx: Tx) -> Response:
+    """Removes an upload at once."""
     key = await files.remove_upload(tx, caller.id, file_id)
     tx.after_commit(lambda _redis: state.resources.files.delete(key))
     return Response(status_code=204)
 
 
-@router.get("/files/{file_id}/download")
+@router.get(
+    "/files/{file_id}/download", operation_id="files.download", response_class=StreamingResponse, responses=_ANY_FILE
+)
 @anyone
 async def download(
     file_id: str, owner: str, expiry: int, signature: str, state: StateDep, tx: Reading
@@ -86,7 +102,9 @@ async def download(
     return await _bytes(state, await files.get_upload(tx, account.id, file_id))
 
 
-@router.get("/outputs/{file_id}/{name:path}")
+@router.get(
+    "/outputs/{file_id}/{name:path}", operation_id="outputs.get", response_class=StreamingResponse, responses=_ANY_FILE
+)
 @anyone
 async def get_output(file_id: str, name: str, state: StateDep, tx: Reading) -> StreamingResponse:
     """A model's output file. Its URL is the permission: clients send no token, or one they should not."""

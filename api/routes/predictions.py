@@ -12,7 +12,8 @@ from api.dependencies import Caller, StateDep
 from api.gate import Route
 from api.pagination import PAGE_SIZE, Cursor, page
 from api.responses import Json
-from api.schemas.predictions import PredictionRequest, RunRequest
+from api.schemas.common import Page
+from api.schemas.predictions import Prediction, PredictionRequest, RunRequest
 from core import files, predictions, wire
 from core.lifecycle import PredictionStatus
 from core.tokens import Scope
@@ -23,7 +24,7 @@ router = APIRouter(tags=["predictions"], route_class=Route)
 _CANCEL_HOLD_SECONDS = 0.5
 
 
-@router.post("/predictions", status_code=201)
+@router.post("/predictions", status_code=201, operation_id="predictions.create", response_model=Prediction)
 @needs(Scope.RUN, bucket=Bucket.CREATES, creates=True)
 async def create(body: PredictionRequest, creating: CreatingDep) -> Json:
     """Runs a Version. With `Prefer: wait` the answer is held until the output is complete."""
@@ -31,15 +32,20 @@ async def create(body: PredictionRequest, creating: CreatingDep) -> Json:
     return await create_prediction(creating, runnable, body)
 
 
-@router.post("/models/{owner}/{name}/predictions", status_code=201)
+@router.post(
+    "/models/{model_owner}/{model_name}/predictions",
+    status_code=201,
+    operation_id="models.predictions.create",
+    response_model=Prediction,
+)
 @needs(Scope.RUN, bucket=Bucket.CREATES, creates=True)
-async def create_by_model(owner: str, name: str, body: RunRequest, creating: CreatingDep) -> Json:
+async def create_by_model(model_owner: str, model_name: str, body: RunRequest, creating: CreatingDep) -> Json:
     """Runs the latest Version of a Model."""
-    runnable = await creating.state.resolve(creating.caller.id, f"{owner}/{name}")
+    runnable = await creating.state.resolve(creating.caller.id, f"{model_owner}/{model_name}")
     return await create_prediction(creating, runnable, body)
 
 
-@router.get("/predictions")
+@router.get("/predictions", operation_id="predictions.list", response_model=Page[Prediction])
 @needs(Scope.READ)
 async def list_predictions(
     request: Request,
@@ -58,9 +64,10 @@ async def list_predictions(
     return Json(page(settings, request, rows, PAGE_SIZE, results))
 
 
-@router.get("/predictions/{prediction_id}")
+@router.get("/predictions/{prediction_id}", operation_id="predictions.get", response_model=Prediction)
 @needs(Scope.READ)
 async def get(prediction_id: str, state: StateDep, caller: Caller) -> Json:
+    """The state of one, with its output as far as it has come."""
     async with state.database.direct() as tx:
         row = await predictions.get(tx, caller.id, prediction_id)
     document = await shown(state, row)
@@ -69,7 +76,7 @@ async def get(prediction_id: str, state: StateDep, caller: Caller) -> Json:
     return Json(document)
 
 
-@router.post("/predictions/{prediction_id}/cancel")
+@router.post("/predictions/{prediction_id}/cancel", operation_id="predictions.cancel", response_model=Prediction)
 @needs(Scope.RUN)
 async def cancel(prediction_id: str, state: StateDep, caller: Caller) -> Json:
     """Stops it; one that has ended already is returned as it is."""

@@ -1,6 +1,6 @@
 """The URL in `urls.stream`. Unguessable instead of authenticated: browsers and most clients send no token to it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
@@ -14,18 +14,27 @@ from core.errors import NotFound
 
 router = APIRouter(tags=["streams"], route_class=Route)
 
+_DOCUMENTED: dict[str, Any] = {
+    "response_class": StreamingResponse,
+    "responses": {
+        200: {
+            "description": "Events, until `done`.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+}
 _HEADERS = {"Access-Control-Allow-Origin": "*", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-@router.get("/streams/{capability}")
-@router.get("/files/streams/{capability}")
+@router.get("/streams/{capability}", operation_id="streams.get", **_DOCUMENTED)
+@router.get("/files/streams/{capability}", operation_id="files.streams.get", **_DOCUMENTED)
 @anyone
 async def listen(
     capability: str, state: StateDep, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:
     """Output as it comes, as server-sent events: `output`, then `error` if it failed, then `done`."""
     prediction_id = wire.prediction_of_stream(state.settings, capability)
-    async with state.database.autocommit() as tx:
+    async with state.database.direct() as tx:
         row = prediction_id and await predictions.find(tx, prediction_id)
     if row is None:
         raise NotFound("There is no such stream.")

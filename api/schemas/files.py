@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import MISSING, BaseModel, Field
 
 from api.schemas.common import Url
 
@@ -40,6 +40,8 @@ class Upload(BaseModel):
     content: str = Field(
         description="The file.", json_schema_extra={"format": "binary", "contentMediaType": "application/octet-stream"}
     )
-    filename: str | None = Field(None, max_length=255, description="Its name; default: the name of the part.")
-    type: str | None = Field(None, description="Its media type; default: the type of the part.")
-    metadata: dict[str, Any] | None = Field(None, description="A JSON object of at most 64 KiB, shown with the file.")
+    filename: str | MISSING = Field(MISSING, max_length=255, description="Its name; default: the name of the part.")
+    type: str | MISSING = Field(MISSING, description="Its media type; default: the type of the part.")
+    metadata: dict[str, Any] | MISSING = Field(
+        MISSING, description="A JSON object of at most 64 KiB, shown with the file."
+    )

@@ -19,7 +19,8 @@ def _http_url(url: str) -> str:
     return url
 
 
-WebhookUrl = Annotated[str, Field(max_length=4000), AfterValidator(_http_url)]
+_HTTP_URL = {"format": "uri", "pattern": "^https?://"}
+WebhookUrl = Annotated[str, Field(max_length=4000, json_schema_extra=_HTTP_URL), AfterValidator(_http_url)]
 
 
 class RunRequest(BaseModel):
@@ -27,9 +28,11 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    input: dict[str, Any]
-    webhook: WebhookUrl | None = None
-    webhook_events_filter: list[Annotated[WebhookEvent, Field(strict=False)]] | None = None
+    input: dict[str, Any] = Field(description="What the model's own schema asks for; files as URLs or data URIs.")
+    webhook: WebhookUrl | None = Field(None, description="Where to send the prediction as it goes on.")
+    webhook_events_filter: list[Annotated[WebhookEvent, Field(strict=False)]] | None = Field(
+        None, description="When to send it; default: `output` and `completed`."
+    )
     webhook_completed: WebhookUrl | None = Field(
         None, description="`webhook`, completion only.", json_schema_extra=_DEPRECATED
     )
