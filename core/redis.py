@@ -8,7 +8,7 @@
     webhooks:passing             webhooks     until popped          start, output and logs events, sent once
     stream:<prediction>          node         1 h after the end     what a listener replays: output chunks and the end
     rate:<account>:<kind>        api          until full again      how many calls an account has left
-    dropped:<digest>             api          10 s                  id made by a post whose client left unanswered
+    post:<digest>                api          10 to 90 s            id made by a post whose client waits, or has left
     created:<digest>             api          3 min                 id made by a post that its client may repeat
     finished  (channel)          core         –                     ids of predictions that reached a terminal status
     node:<id> (channel)          node         –                     `converge`, or `cancel <prediction>`
@@ -46,8 +46,8 @@ def rate_key(account_id: str, kind: str) -> str:
     return f"rate:{account_id}:{kind}"
 
 
-def dropped_key(digest: str) -> str:
-    return f"dropped:{digest}"
+def post_key(digest: str) -> str:
+    return f"post:{digest}"
 
 
 def created_key(digest: str) -> str:

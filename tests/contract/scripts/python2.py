@@ -13,6 +13,11 @@ def run(model: str, input: dict) -> object:
     return replicate.run(model, input=input)
 
 
+def run_impatiently(model: str, input: dict, seconds: float) -> object:
+    """Gives up waiting for an answer so early that it posts again."""
+    return Replicate(timeout=seconds).run(model, input=input)
+
+
 def use(model: str, input: dict) -> object:
     return replicate.use(model)(**input)
 
