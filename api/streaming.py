@@ -4,17 +4,29 @@ LF only (Go knows no CRLF), an id on every event (Python 1.x drops those before 
 without a blank line (Go forgets its last id at one). A listener reads at its own pace and disturbs nobody.
 """
 
+import asyncio
+import random
 import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
+from redis.exceptions import RedisError
 from sqlalchemy import Row
 
 from api.state import State
 from core import predictions, streams
 from core.lifecycle import PredictionStatus
+from core.log import get_logger
+from core.streams import Entry
 
+log = get_logger()
+
+#: After so long without a word a listener is shown that it is still connected, and its row is looked at, in case its
+#: end was not told. Not all at once, or hundreds that came together would hold up everybody else each time.
+_SILENCE = (7.5, 12.5)
+#: How often that row is looked at whose stream is broken.
+_LOOK_SECONDS = 1.0
 _EVENT_ID = re.compile(r"^(\d{1,20}):(\d{1,20})$")
 _GREETING = b": hi\n"
 _KEEP_ALIVE = b": hb\n"
@@ -26,16 +38,15 @@ _REASONS = {
 
 
 async def events(state: State, row: Row, last_event_id: str | None) -> AsyncIterator[bytes]:
-    """Ends after `done`. A stream that Redis has lost is told again from the row."""
+    """Ends after `done`. What Redis has lost, or may have while it was away, is told from the row at the end."""
     yield _GREETING
-    redis = state.resources.redis
-    after, told = _position(last_event_id), 0
+    after, told, has_lost = _position(last_event_id), 0, False
     while True:
-        if PredictionStatus(row.status).is_terminal and not await streams.exists(redis, row.id):
+        if PredictionStatus(row.status).is_terminal and (has_lost or not await _is_kept(state, row.id)):
             async for event in _from_row(state, row, told or _heard(row, last_event_id)):
                 yield event
             return
-        entries = await streams.read(redis, row.id, after)
+        entries, has_lost = await _read(state, row.id, after, has_lost)
         for entry in entries:
             after = entry.id
             if entry.kind == "done":
@@ -46,8 +57,26 @@ async def events(state: State, row: Row, last_event_id: str | None) -> AsyncIter
                 told += 1
         if not entries:
             yield _KEEP_ALIVE
-            async with state.database.autocommit() as tx:
+            async with state.database.direct() as tx:
                 row = await predictions.find(tx, row.id)
+
+
+async def _read(state: State, prediction_id: str, after: str, has_lost: bool) -> tuple[list[Entry], bool]:
+    """What has been said since, and whether some of it may be missing: then the row is what is left to wait for."""
+    try:
+        if not has_lost:
+            return await streams.read(state.resources.redis, prediction_id, after, random.uniform(*_SILENCE)), False
+    except (RedisError, OSError) as error:
+        log.warning("stream broken, will be told from the row", prediction=prediction_id, error=str(error))
+    await asyncio.sleep(_LOOK_SECONDS)
+    return [], True
+
+
+async def _is_kept(state: State, prediction_id: str) -> bool:
+    try:
+        return await streams.exists(state.resources.redis, prediction_id)
+    except (RedisError, OSError):
+        return False
 
 
 async def _from_row(state: State, row: Row, told: int) -> AsyncIterator[bytes]:

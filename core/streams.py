@@ -55,9 +55,9 @@ async def end(redis: Redis, prediction_id: str, status: str, error: str | None) 
     await pipeline.execute()
 
 
-async def read(redis: Redis, prediction_id: str, after: str) -> list[Entry]:
-    """Entries after that id; waits up to `BLOCK_SECONDS` for the first, and may return none."""
-    found = await redis.xread({stream_key(prediction_id): after}, count=_BATCH, block=BLOCK_SECONDS * 1000)
+async def read(redis: Redis, prediction_id: str, after: str, seconds: float = BLOCK_SECONDS) -> list[Entry]:
+    """Entries after that id; waits so long for the first, and may return none."""
+    found = await redis.xread({stream_key(prediction_id): after}, count=_BATCH, block=int(seconds * 1000))
     if not found:
         return []
     entries = found[0][1] if isinstance(found, list) else next(iter(found.values()))[0]
