@@ -24,7 +24,7 @@ Position = tuple[datetime, str]
 
 
 async def _position(cursor: Annotated[str | None, Query(max_length=500)] = None) -> Position | None:
-    """The (created_at, id) of the last row of the page before; None: the first page."""
+    """The (moment, id) of the last row of the page before; None: the first page."""
     if not cursor:
         return None
     try:
@@ -37,12 +37,19 @@ async def _position(cursor: Annotated[str | None, Query(max_length=500)] = None)
 Cursor = Annotated[Position | None, Depends(_position)]
 
 
-def page(settings: Settings, request: Request, rows: Sequence[Row], size: int, results: list[Any]) -> dict[str, Any]:
-    """`rows` are up to `size` + 1, newest first; `results` show the first `size` of them."""
+def page(
+    settings: Settings,
+    request: Request,
+    rows: Sequence[Row],
+    size: int,
+    results: list[Any],
+    moment: str = "created_at",
+) -> dict[str, Any]:
+    """`rows` are up to `size` + 1, sorted by `moment` and `id`; `results` show the first `size` of them."""
     following = None
     if len(rows) > size:
         last = rows[size - 1]
-        cursor = base64.urlsafe_b64encode(orjson.dumps([last.created_at.isoformat(), last.id])).decode()
+        cursor = base64.urlsafe_b64encode(orjson.dumps([getattr(last, moment).isoformat(), last.id])).decode()
         query = [(key, value) for key, value in parse_qsl(request.url.query) if key != "cursor"]
         following = f"{settings.url}{request.url.path}?{urlencode([*query, ('cursor', cursor)])}"
     return {"next": following, "previous": None, "results": results}

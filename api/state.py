@@ -13,12 +13,15 @@ from api.ratelimit import Limits
 from api.waiting import Waiter
 from core import catalog, files, tokens
 from core.catalog import Runnable
+from core.database import Transaction
 from core.inputs import InputSchema
 from core.resources import Resources
 
 _REMEMBER_SECONDS = 2.0
 _REMEMBERED = 10_000
 _COMPILED_SCHEMAS = 1_000
+#: Counting the runs of a popular Model reads a million records.
+_RUN_COUNT_SECONDS = 30.0
 
 
 class State:
@@ -31,6 +34,7 @@ class State:
         self.limits = Limits(resources.settings, resources.redis)
         self._accounts: TTLCache[str, Row] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
         self._runnables: TTLCache[tuple[str, str], Runnable] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
+        self._run_counts: TTLCache[str, int] = TTLCache(_REMEMBERED, _RUN_COUNT_SECONDS)
         self._schemas: LRUCache[str, InputSchema] = LRUCache(_COMPILED_SCHEMAS)
 
     async def account_of(self, token: str) -> Row | None:
@@ -52,6 +56,20 @@ class State:
                 runnable = await catalog.resolve(tx, account_id, reference)
             self._runnables[account_id, reference] = runnable
         return runnable
+
+    def forget_runnables(self) -> None:
+        """What references stand for is read again, here at once. To be called after the commit that changed it."""
+        self._runnables.clear()
+
+    async def run_counts(self, tx: Transaction, models: list[str]) -> dict[str, int]:
+        """How often each of these Models (`owner/name`) has run, as of the last half minute."""
+        counts = {model: self._run_counts.get(model) for model in models}
+        if unknown := [model for model, count in counts.items() if count is None]:
+            counted = await catalog.run_counts(tx, unknown)
+            fresh = {model: counted.get(model, 0) for model in unknown}
+            self._run_counts.update(fresh)
+            counts |= fresh
+        return counts
 
     def schema_of(self, runnable: Runnable) -> InputSchema:
         if runnable.openapi_schema is None:

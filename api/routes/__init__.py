@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from api.routes import account, files, models, predictions, streams
+from api.routes import account, collections, examples, files, models, predictions, search, streams, versions
 
 v1 = APIRouter(prefix="/v1")
-for module in (predictions, streams, files, models, account):
+for module in (predictions, streams, files, models, versions, examples, collections, search, account):
     v1.include_router(module.router)

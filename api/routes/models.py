@@ -1,129 +1,142 @@
-"""Models and their Versions."""
+"""Models: list, search, create, get, update, delete, and their READMEs."""
 
-from typing import Any
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
-from sqlalchemy import Row
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 
+from api import showing
 from api.access import needs
-from api.dependencies import Caller, Reading, StateDep, Tx
+from api.dependencies import Caller, NewId, Reading, StateDep, Tx
 from api.gate import Route
 from api.pagination import MODELS_PAGE_SIZE, Cursor, page
 from api.responses import Json
-from api.schemas.models import VersionRequest
-from api.state import State
-from core import catalog
-from core.clock import rfc3339
-from core.database import Transaction
-from core.errors import Forbidden
+from api.schemas.common import Page
+from api.schemas.models import ModelChanges, ModelRequest, ModelResponse
+from core import catalog, ownership, search
+from core.catalog import ModelOrder
+from core.errors import BadRequest, Forbidden, NotFound
 from core.tokens import Scope
 
-router = APIRouter(prefix="/models", tags=["models"], route_class=Route)
+router = APIRouter(tags=["models"], route_class=Route)
 
-#: While a Version is being prepared nobody knows better; clients index these without looking.
-_ANYTHING = {
-    "openapi": "3.0.2",
-    "info": {"title": "Cog", "version": "0.1.0"},
-    "paths": {},
-    "components": {"schemas": {"Input": {"title": "Input", "type": "object"}, "Output": {"title": "Output"}}},
+#: They come at once: a client follows `next` with a GET, which could not say again what was looked for.
+_MOST_FOUND = 50
+
+_TEXT_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "What to look for, as it is or as a JSON string.",
+        "content": {"text/plain": {"schema": {"type": "string", "minLength": 1}, "example": "super resolution"}},
+    }
 }
 
 
-@router.get("")
+@router.get("/models", operation_id="models.list", response_model=Page[ModelResponse])
 @needs(Scope.READ)
-async def list_models(request: Request, state: StateDep, caller: Caller, tx: Reading, cursor: Cursor) -> Json:
-    """Public Models and the caller's own, newest first."""
-    rows = await catalog.list_models(tx, caller.id, cursor, MODELS_PAGE_SIZE + 1)
-    shown = rows[:MODELS_PAGE_SIZE]
-    ids = [row.latest_version_id for row in shown if row.latest_version_id]
-    latest = await catalog.versions_by_id(tx, ids) if ids else {}
-    runs = await _runs(tx, shown)
-    results = [_model(state, row, latest.get(row.latest_version_id), runs) for row in shown]
-    return Json(page(state.settings, request, rows, MODELS_PAGE_SIZE, results))
-
-
-@router.get("/{owner}/{name}")
-@needs(Scope.READ)
-async def get(owner: str, name: str, state: StateDep, caller: Caller, tx: Reading) -> Json:
-    row = await catalog.get_model(tx, caller.id, owner, name)
-    latest = row.latest_version_id and await catalog.get_version(tx, row.latest_version_id)
-    return Json(_model(state, row, latest, await _runs(tx, [row])))
-
-
-@router.get("/{owner}/{name}/versions")
-@needs(Scope.READ)
-async def list_versions(
-    owner: str, name: str, request: Request, state: StateDep, caller: Caller, tx: Reading, cursor: Cursor
+async def list_models(
+    request: Request,
+    state: StateDep,
+    caller: Caller,
+    cursor: Cursor,
+    sort_by: Annotated[
+        ModelOrder, Query(description="A Model without a Version stands where it was created itself.")
+    ] = ModelOrder.LATEST_VERSION,
+    sort_direction: Literal["desc", "asc"] = "desc",
 ) -> Json:
-    model = await catalog.get_model(tx, caller.id, owner, name)
-    rows = await catalog.list_versions(tx, model.id, cursor, MODELS_PAGE_SIZE + 1)
-    results = [_version(row) for row in rows[:MODELS_PAGE_SIZE]]
-    return Json(page(state.settings, request, rows, MODELS_PAGE_SIZE, results))
+    """List public Models and one's own, newest first."""
+    async with state.database.autocommit() as tx:
+        ascending = sort_direction == "asc"
+        rows = await catalog.list_models(tx, caller.id, cursor, MODELS_PAGE_SIZE + 1, sort_by, ascending)
+    results = await showing.models(state, rows[:MODELS_PAGE_SIZE])
+    return Json(page(state.settings, request, rows, MODELS_PAGE_SIZE, results, "sorted_at"))
 
 
-@router.get("/{owner}/{name}/versions/{version_id}")
-@needs(Scope.READ)
-async def get_version(owner: str, name: str, version_id: str, caller: Caller, tx: Reading) -> Json:
-    return Json(_version(await _find_version(tx, caller, owner, name, version_id)))
+async def search_models(request: Request, state: StateDep, caller: Caller) -> Json:
+    """Search public Models and one's own, the most relevant first. They come as one page."""
+    query = search.Query.of(_text(await request.body()))
+    if query is None:
+        raise BadRequest("Send what to look for as the body of the request.")
+    async with state.database.autocommit() as tx:
+        rows = await search.models(tx, caller.id, query, _MOST_FOUND)
+    return Json({"next": None, "previous": None, "results": await showing.models(state, rows)})
 
 
-@router.post("/{owner}/{name}/versions", status_code=201)
+router.add_api_route(
+    "/models",
+    needs(Scope.READ)(search_models),
+    methods=["QUERY"],
+    operation_id="models.search",
+    response_model=Page[ModelResponse],
+    openapi_extra=_TEXT_BODY,
+)
+
+
+def _text(body: bytes) -> str:
+    """JavaScript and Python 2.x send a JSON string, under whatever media type, and the others the bare text."""
+    text = body.decode(errors="replace").strip()
+    if text.startswith('"'):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return text
+    return text
+
+
+@router.post("/models", status_code=201, operation_id="models.create", response_model=ModelResponse)
 @needs(Scope.WRITE, creates=True)
-async def create_version(owner: str, name: str, body: VersionRequest, state: StateDep, caller: Caller, tx: Tx) -> Json:
-    """Publishes an image as the Model's latest Version; a Model of one's own that is not there yet is made, private."""
-    if owner != caller.username:
-        raise Forbidden(f"Only {owner} may publish versions of {owner}/{name}.")
-    sku = await catalog.hardware_for(tx, caller.id, name, body.hardware)
-    model = await catalog.ensure_model(tx, caller.id, name, sku)
-    version_id = await catalog.publish(
-        tx,
-        model.id,
-        "image",
-        body.image,
-        config={},
-        cog_version="",
-        slots=1,
-        timeout_seconds=state.settings.prediction_timeout_seconds,
-        setup_timeout_seconds=state.settings.setup_timeout_seconds,
-    )
-    return Json(_version(await catalog.get_version(tx, version_id)), 201)
+async def create(body: ModelRequest, state: StateDep, caller: Caller, new_id: NewId) -> Json:
+    """Create a Model of one's own."""
+    if body.owner != caller.username:
+        raise Forbidden(f"This token speaks for {caller.username}: only {body.owner} may create its models.")
+    fields = body.model_dump(exclude={"owner", "name", "hardware"})
+    async with state.database.transaction() as tx:
+        row = await ownership.create_model(tx, caller, new_id, body.name, body.hardware, **fields)
+    return Json(await showing.model(state, row), 201)
 
 
-async def _find_version(tx: Transaction, caller: Row, owner: str, name: str, version_id: str) -> Row:
-    model = await catalog.get_model(tx, caller.id, owner, name)
-    return await catalog.get_version_of(tx, model.id, version_id)
+@router.get("/models/{model_owner}/{model_name}", operation_id="models.get", response_model=ModelResponse)
+@needs(Scope.READ)
+async def get(model_owner: str, model_name: str, state: StateDep, caller: Caller) -> Json:
+    """Get a Model, with its latest Version and its default example."""
+    async with state.database.autocommit() as tx:
+        row = await catalog.get_model(tx, caller.id, model_owner, model_name)
+    return Json(await showing.model(state, row))
 
 
-async def _runs(tx: Transaction, rows: list[Row]) -> dict[str, int]:
-    return await catalog.run_counts(tx, [f"{row.owner}/{row.name}" for row in rows])
+@router.patch("/models/{model_owner}/{model_name}", operation_id="models.update", response_model=ModelResponse)
+@needs(Scope.WRITE)
+async def change(model_owner: str, model_name: str, body: ModelChanges, state: StateDep, caller: Caller) -> Json:
+    """Change what is said of a Model, who sees it, or what it runs on from now on."""
+    fields = body.model_dump(exclude_unset=True)
+    if "hardware" in fields:
+        fields["hardware_sku"] = fields.pop("hardware")
+    async with state.database.transaction() as tx:
+        row = await ownership.get_own_model(tx, caller.id, model_owner, model_name)
+        await ownership.change_model(tx, row.id, fields)
+        row = await catalog.get_model(tx, caller.id, model_owner, model_name)
+    state.forget_runnables()
+    return Json(await showing.model(state, row))
 
 
-def _model(state: State, row: Row, latest: Row | None, runs: dict[str, int]) -> dict[str, Any]:
-    return {
-        "url": f"{state.settings.url}/{row.owner}/{row.name}",
-        "owner": row.owner,
-        "name": row.name,
-        "description": row.description,
-        "visibility": row.visibility,
-        "github_url": row.github_url,
-        "paper_url": row.paper_url,
-        "license_url": row.license_url,
-        "cover_image_url": row.cover_image_url,
-        "run_count": runs.get(f"{row.owner}/{row.name}", 0),
-        "default_example": None,
-        "is_official": False,
-        "created_at": rfc3339(row.created_at),
-        "latest_version": latest and _version(latest),
-    }
+@router.delete("/models/{model_owner}/{model_name}", status_code=204, operation_id="models.delete")
+@needs(Scope.WRITE)
+async def remove(model_owner: str, model_name: str, caller: Caller, tx: Tx) -> Response:
+    """Delete a private Model of one's own that has no Versions."""
+    await ownership.delete_model(tx, caller.id, model_owner, model_name)
+    return Response(status_code=204)
 
 
-def _version(row: Row) -> dict[str, Any]:
-    """`status` and `status_reason` are ours: whether it can run yet, and if not, why."""
-    return {
-        "id": row.id,
-        "created_at": rfc3339(row.created_at),
-        "cog_version": row.cog_version,
-        "openapi_schema": row.openapi_schema or _ANYTHING,
-        "status": row.status,
-        "status_reason": row.status_reason,
-    }
+@router.get(
+    "/models/{model_owner}/{model_name}/readme",
+    operation_id="models.readme.get",
+    response_class=PlainTextResponse,
+)
+@needs(Scope.READ)
+async def get_readme(model_owner: str, model_name: str, caller: Caller, tx: Reading) -> PlainTextResponse:
+    """Get the README of a Model, in Markdown."""
+    row = await catalog.get_model(tx, caller.id, model_owner, model_name)
+    if row.readme is None:
+        raise NotFound(f"{model_owner}/{model_name} has no README.")
+    return PlainTextResponse(row.readme)

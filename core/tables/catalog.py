@@ -1,7 +1,18 @@
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import Computed, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.tables.base import CreatedAt, Id, Json, Moment, Nanos, Table
+
+
+def _words(column: str, weight: str) -> str:
+    # Words as people type them, not as Postgres would join them: hosts, paths, addresses, compounds. A vector holds
+    # no more than 1 MB, so a long text is searched in its beginning.
+    plain = f"translate(left(coalesce({column}, ''), 100000), '-_./:@', '      ')"
+    return f"setweight(to_tsvector('simple', {plain}), '{weight}')"
+
+
+SEARCHABLE = " || ".join((_words("name", "A"), _words("description", "B"), _words("readme", "C")))
 
 
 class Hardware(Table):
@@ -39,6 +50,8 @@ class Model(Table):
     latest_version_id: Mapped[str | None]
     latest_version_created_at: Mapped[Moment | None]
     created_at: Mapped[CreatedAt]
+    searchable: Mapped[str] = mapped_column(TSVECTOR, Computed(SEARCHABLE, persisted=True))
+    """The words a search finds it by, but for its owner's name."""
 
 
 class Version(Table):
@@ -49,7 +62,8 @@ class Version(Table):
     __table_args__ = (Index(None, "model_id", "created_at"),)
 
     id: Mapped[Id]
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id", ondelete="SET NULL"))
+    """None: its Model was deleted after it."""
     artifact_kind: Mapped[str]
     artifact: Mapped[str]
     """`image`: a reference by digest. `bundle`: the content digest."""

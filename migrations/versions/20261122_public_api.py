@@ -2,9 +2,16 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0002"
 down_revision = "0001"
+
+_PLAIN = "translate(left(coalesce({column}, ''), 100000), '-_./:@', '      ')"
+SEARCHABLE = " || ".join(
+    f"setweight(to_tsvector('simple', {_PLAIN.format(column=column)}), '{weight}')"
+    for column, weight in (("name", "A"), ("description", "B"), ("readme", "C"))
+)
 
 
 def upgrade() -> None:
@@ -147,6 +154,12 @@ def upgrade() -> None:
     )
     op.add_column("versions", sa.Column("caches_results", sa.Boolean(), server_default="false", nullable=False))
     op.add_column("versions", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
+    op.alter_column("versions", "model_id", nullable=True)
+    op.drop_constraint("fk_versions_model_id_models", "versions")
+    op.create_foreign_key(
+        op.f("fk_versions_model_id_models"), "versions", "models", ["model_id"], ["id"], ondelete="SET NULL"
+    )
+    op.add_column("models", sa.Column("searchable", postgresql.TSVECTOR(), sa.Computed(SEARCHABLE, persisted=True)))
     op.add_column(
         "webhook_deliveries", sa.Column("attempts_before_replay", sa.Integer(), server_default="0", nullable=False)
     )
@@ -160,6 +173,10 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_column("webhook_deliveries", "attempts_before_replay")
+    op.drop_column("models", "searchable")
+    op.drop_constraint("fk_versions_model_id_models", "versions")
+    op.create_foreign_key(op.f("fk_versions_model_id_models"), "versions", "models", ["model_id"], ["id"])
+    op.alter_column("versions", "model_id", nullable=False)
     op.drop_column("versions", "deleted_at")
     op.drop_column("versions", "caches_results")
     op.drop_index(op.f("ix_usage_records_version_id_ended_at"), table_name="usage_records")

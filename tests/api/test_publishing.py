@@ -3,6 +3,9 @@
 import httpx
 import pytest
 
+from core import catalog
+from core.ids import new_id
+from core.resources import Resources
 from tests.api.scene import Caller, Scene
 
 DIGEST = "sha256:" + "ab" * 32
@@ -49,5 +52,24 @@ async def test_an_image_without_a_registry_or_digest_is_refused(
 async def test_unknown_hardware_is_refused_with_the_list(client: httpx.AsyncClient, caller: Caller) -> None:
     body = {"image": IMAGE, "hardware": "gpu-from-the-future"}
     answer = await client.post(f"/v1/models/{caller.username}/bad/versions", json=body)
-    assert answer.status_code == 422
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/hardware")
     assert "cpu" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["Upper", "-dash", "dot.", "two%20words", "%C3%A9", "a" * 101])
+async def test_a_new_model_has_a_plain_name(client: httpx.AsyncClient, caller: Caller, name: str) -> None:
+    answer = await client.post(f"/v1/models/{caller.username}/{name}/versions", json={"image": IMAGE})
+    assert (answer.status_code, answer.json()["invalid_fields"][0]["field"]) == (422, "model_name")
+
+
+async def test_publishing_may_move_a_model_to_other_hardware(
+    client: httpx.AsyncClient, caller: Caller, resources: Resources
+) -> None:
+    sku = f"h-{new_id()}"
+    async with resources.database.transaction() as tx:
+        await catalog.put_hardware(tx, sku, sku, 1)
+    path = f"/v1/models/{caller.username}/moved/versions"
+    for body in ({"image": IMAGE}, {"image": IMAGE, "hardware": sku}, {"image": IMAGE}):
+        assert (await client.post(path, json=body)).status_code == 201
+    async with resources.database.autocommit() as tx:
+        assert (await catalog.get_model(tx, caller.id, caller.username, "moved")).hardware_sku == sku

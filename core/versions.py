@@ -1,0 +1,78 @@
+"""Versions of a Model as their owner and their readers know them: list, get, change, delete.
+
+How one is published and prepared is in `core/catalog.py`; what a deleted one leaves behind, the purge removes.
+"""
+
+from sqlalchemy import Row, and_, exists, func, select, tuple_, update
+
+from core import examples
+from core.database import Transaction
+from core.errors import Conflict, NotFound
+from core.tables import Account, Deployment, Model, Release, UsageRecord, Version
+
+
+async def list_page(tx: Transaction, model_id: str, before: tuple | None, limit: int) -> list[Row]:
+    """Newest first; `before` is the (created_at, id) of the last one seen."""
+    statement = select(Version).where(Version.model_id == model_id, Version.deleted_at.is_(None))
+    if before is not None:
+        statement = statement.where(tuple_(Version.created_at, Version.id) < before)
+    return list(await tx.all(statement.order_by(Version.created_at.desc(), Version.id.desc()).limit(limit)))
+
+
+async def get(tx: Transaction, model_id: str, id: str) -> Row:
+    row = await tx.first(select(Version).where(_is(model_id, id)))
+    if row is None:
+        raise NotFound("The requested version could not be found.")
+    return row
+
+
+async def set_caching(tx: Transaction, model_id: str, id: str, caches_results: bool) -> Row:
+    """Whether equal inputs give equal outputs, as its owner holds."""
+    await get(tx, model_id, id)
+    await tx.execute(update(Version).where(_is(model_id, id)).values(caches_results=caches_results))
+    return await get(tx, model_id, id)
+
+
+async def delete(tx: Transaction, model: Row, id: str) -> None:
+    """Nobody finds it any more, and its Model falls back to the newest one left. Raises `Conflict` where others may
+    miss it."""
+    await tx.execute(select(Version.id).where(_is(model.id, id)).with_for_update())
+    await get(tx, model.id, id)
+    await _require_unused(tx, model, id)
+    await tx.execute(update(Version).where(Version.id == id).values(deleted_at=func.now()))
+    await examples.forget_version(tx, model.id, id)
+    await _fall_back(tx, model.id, id)
+
+
+def _is(model_id: str, id: str) -> object:
+    return and_(Version.model_id == model_id, Version.id == id, Version.deleted_at.is_(None))
+
+
+async def _require_unused(tx: Transaction, model: Row, id: str) -> None:
+    # Locked, so that it does not become public in the meantime.
+    locked = select(Model.visibility).where(Model.id == model.id).with_for_update(key_share=True)
+    if await tx.scalar(locked) == "public":
+        raise Conflict(f"{model.owner}/{model.name} is public, and others may use its versions: make it private first.")
+    if await tx.scalar(select(exists().where(UsageRecord.version_id == id, UsageRecord.account_id != model.owner_id))):
+        raise Conflict(f"Other accounts have run version {id}: it is kept for them, and cannot be deleted.")
+    deployment = await tx.first(
+        select(Account.username, Deployment.name)
+        .join(Release, and_(Release.deployment_id == Deployment.id, Release.number == Deployment.release_number))
+        .join(Account, Account.id == Deployment.owner_id)
+        .where(Release.version_id == id)
+        .limit(1)
+    )
+    if deployment is not None:
+        raise Conflict(
+            f"The deployment {deployment.username}/{deployment.name} runs version {id}: "
+            "give it another version, or delete it first."
+        )
+
+
+async def _fall_back(tx: Transaction, model_id: str, deleted_id: str) -> None:
+    newest = (await list_page(tx, model_id, None, 1) or [None])[0]
+    latest = {
+        "latest_version_id": newest and newest.id,
+        "latest_version_created_at": newest and newest.created_at,
+    }
+    await tx.execute(update(Model).where(Model.id == model_id, Model.latest_version_id == deleted_id).values(**latest))
