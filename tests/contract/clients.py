@@ -75,13 +75,17 @@ class Script:
     def speaking_for(self, token: str) -> "Script":
         return Script(self._command, {**self._environment, "REPLICATE_API_TOKEN": token}, self._folder)
 
+    def running(self, script: Path) -> "Script":
+        """The same client with another script."""
+        return Script([self._command[0], str(script)], self._environment, self._folder)
+
     def against(self, api_url: str) -> "Script":
         """Told of another base URL."""
         return Script(
             self._command, {**self._environment, "REPLICATE_BASE_URL": api_url, "API_URL": api_url}, self._folder
         )
 
-    async def __call__(self, name: str, **arguments: Any) -> Any:
+    async def __call__(self, name: str, /, **arguments: Any) -> Any:
         command = [*self._command, name, json.dumps(arguments)]
         process = await asyncio.create_subprocess_exec(
             *command,
