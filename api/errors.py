@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy import exc as sql
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -26,6 +27,8 @@ from core.log import get_logger
 
 log = get_logger()
 
+#: A backing service is away or too slow. A statement that is wrong is our own mistake, and a 500.
+_AWAY = (sql.OperationalError, sql.InterfaceError, sql.DisconnectionError, sql.TimeoutError, RedisError)
 _TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Payload too large"}
 #: pydantic's word: Replicate's, for the fields of a request's body.
 _FIELD_TYPES = {
@@ -49,9 +52,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _cut_off)
-    app.add_exception_handler(DataError, _unstorable)
-    app.add_exception_handler(SQLAlchemyError, _unavailable)
-    app.add_exception_handler(RedisError, _unavailable)
+    app.add_exception_handler(sql.DataError, _unstorable)
+    for away in _AWAY:
+        app.add_exception_handler(away, _unavailable)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -80,8 +83,20 @@ def _field(item: dict[str, Any]) -> InvalidField:
 async def _http(request: Request, error: HTTPException) -> Response:
     if error.status_code == 404:
         return await _ours(request, NotFound(f"There is nothing at {request.url.path}."))
+    if error.status_code == 405:
+        methods = ", ".join(_methods(request))
+        detail = f"{request.url.path} does not take {request.method}, but {methods}."
+        return problem(405, _TITLES[405], detail, {"Allow": methods})
     title = _TITLES.get(error.status_code, "Request failed")
     return problem(error.status_code, title, str(error.detail), dict(error.headers or {}))
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of every route at its path: the framework names those of the first one."""
+    routes = [
+        route for route in iter_route_contexts(request.app.routes) if route.path_regex.match(request.scope["path"])
+    ]
+    return sorted({method for route in routes for method in route.methods})
 
 
 async def _cut_off(request: Request, error: ClientDisconnect) -> Response:
@@ -89,7 +104,7 @@ async def _cut_off(request: Request, error: ClientDisconnect) -> Response:
     return problem(400, _TITLES[400], "The connection was closed before the body had come.")
 
 
-async def _unstorable(request: Request, error: DataError) -> Response:
+async def _unstorable(request: Request, error: sql.DataError) -> Response:
     return await _ours(
         request, Invalid("The request holds a character or a number that cannot be stored, such as NUL.")
     )
