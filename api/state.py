@@ -48,6 +48,13 @@ class State:
                 self._accounts[token] = account
         return account
 
+    def forget(self, account_id: str) -> None:
+        """Its next request, with whichever token, reads tokens and account again. To be called after the commit."""
+        # Time stands still meanwhile, so that none expires between being listed and being looked at.
+        with self._accounts.timer:
+            for token in [token for token, account in self._accounts.items() if account.id == account_id]:
+                del self._accounts[token]
+
     async def resolve(self, account_id: str, reference: str) -> Runnable:
         """The Version a reference names. Raises `InvalidVersion`."""
         runnable = self._runnables.get((account_id, reference))

@@ -50,13 +50,35 @@ def health(process: Annotated[str, typer.Argument(help="api, scheduler, node, we
     typer.echo(f"{process} is alive.")
 
 
+Account = Annotated[str, typer.Option(help="The account that the token speaks for.")]
+
+
 @token.command()
 def create(
-    account: Annotated[str, typer.Option(help="The account that the token speaks for.")] = "admin",
+    account: Account = "admin",
     name: Annotated[str, typer.Option(help="What the token is for, to tell it from others.")] = "",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="read, run, write, billing or admin; repeatable. Default: all."),
+    ] = None,
+    expires: Annotated[str, typer.Option(help="How long it is valid, like 12h or 90d. Default: until revoked.")] = "",
 ) -> None:
     """Make a token and print it; it is shown this once."""
-    _replace_with("cli.tokens", account, name)
+    _replace_with("cli.tokens", "create", account, name, expires, *(scope or ()))
+
+
+@token.command("list")
+def list_tokens(account: Account = "admin") -> None:
+    """Show the tokens of an account: what they may do, until when, and when they were last used."""
+    _replace_with("cli.tokens", "list", account)
+
+
+@token.command()
+def revoke(
+    id: Annotated[str, typer.Argument(help="As `millrace token list` shows it.")], account: Account = "admin"
+) -> None:
+    """Revoke a token; within 2 seconds nobody is let in by it."""
+    _replace_with("cli.tokens", "revoke", account, id)
 
 
 @commands.command()

@@ -1,31 +1,112 @@
-"""`millrace token create`: an operator's way to a token, past the api, which would ask for one."""
+"""`millrace token create|list|revoke`: an operator's way to tokens, past the api, which would ask for one."""
 
 import asyncio
+import re
 import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
+from cli.errors import Refusal
 from core import accounts, tokens
+from core.clock import now
+from core.database import Transaction
 from core.errors import NotFound
+from core.ids import new_id
 from core.resources import open_resources
 from core.settings import get_settings
+from core.tokens import EVERY_SCOPE, Scope
+
+_DURATION = re.compile(r"([1-9]\d{0,4})([hd])")
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
-async def create(username: str, name: str) -> str:
-    """Raises `NotFound` where there is no such account."""
-    token = tokens.new_token()
-    async with open_resources(get_settings()) as resources, resources.database.transaction() as tx:
-        account = await accounts.by_username(tx, username)
-        await tokens.add(tx, account.id, token, name)
+# In a pipe there is no width to fit into: whoever reads it there wants whole lines.
+_PIPE_COLUMNS = 1000
+
+
+async def create(tx: Transaction, username: str, name: str, lifetime: str, *scopes: str) -> str:
+    wanted, expires_at = _scopes(scopes), _expiry(lifetime)
+    account_id = await _account_id(tx, username)
+    _, token = await tokens.create(tx, new_id(), account_id, name, wanted, expires_at)
     return token
 
 
-def main() -> int:
-    username, name = sys.argv[1:]
+async def list_all(tx: Transaction, username: str) -> Table:
+    whole = [Column(name, no_wrap=True) for name in ("id", "token")]
+    table = Table(*whole, "name", "scopes", "last used", "valid", box=None, pad_edge=False)
+    for row in await tokens.list_page(tx, await _account_id(tx, username)):
+        last_used = _moment(row.last_used_at) if row.last_used_at else "never"
+        table.add_row(row.id, f"{row.prefix}…", Text(row.name), " ".join(row.scopes), last_used, _validity(row))
+    return table
+
+
+async def revoke(tx: Transaction, username: str, token_id: str) -> str:
     try:
-        sys.stdout.write(asyncio.run(create(username, name)) + "\n")
+        row = await tokens.revoke(tx, await _account_id(tx, username), token_id)
     except NotFound:
-        sys.stderr.write(f"There is no account {username}.\n")
+        raise Refusal(f"{username} has no token {token_id}; `millrace token list` shows their ids.") from None
+    return f"The token {row.prefix}… is revoked."
+
+
+_VERBS = {"create": create, "list": list_all, "revoke": revoke}
+
+
+async def _account_id(tx: Transaction, username: str) -> str:
+    try:
+        return (await accounts.by_username(tx, username)).id
+    except NotFound:
+        raise Refusal(f"There is no account {username}.") from None
+
+
+def _scopes(names: Sequence[str]) -> Sequence[Scope]:
+    """All of them where none is named. Raises `Refusal`."""
+    unknown = [name for name in names if name not in EVERY_SCOPE]
+    if unknown:
+        raise Refusal(f"There is no scope {', '.join(unknown)}; there are {', '.join(EVERY_SCOPE)}.")
+    return [Scope(name) for name in names] or EVERY_SCOPE
+
+
+def _expiry(lifetime: str) -> datetime | None:
+    """Raises `Refusal`."""
+    if not lifetime:
+        return None
+    found = _DURATION.fullmatch(lifetime)
+    if found is None:
+        raise Refusal(f"A token cannot be valid for {lifetime!r}: give hours or days, like 12h or 90d.")
+    return now() + int(found[1]) * _UNITS[found[2]]
+
+
+def _validity(row: Row) -> str:
+    if row.revoked_at is not None:
+        return f"revoked {_moment(row.revoked_at)}"
+    if row.expires_at is None:
+        return "until revoked"
+    return f"{'until' if row.expires_at > now() else 'expired'} {_moment(row.expires_at)}"
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+async def run(verb: str, *arguments: str) -> str | Table:
+    """What to show, once it is committed. Raises `Refusal`."""
+    async with open_resources(get_settings()) as resources, resources.database.transaction() as tx:
+        return await _VERBS[verb](tx, *arguments)
+
+
+def main() -> int:
+    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    try:
+        shown = asyncio.run(run(*sys.argv[1:]))
+        Console(highlight=False, markup=False, width=width).print(shown, soft_wrap=isinstance(shown, str))
+    except Refusal as error:
+        sys.stderr.write(f"{error}\n")
         return 1
     except (SQLAlchemyError, OSError) as error:
         sys.stderr.write(f"The database does not answer; is Millrace running? ({' '.join(str(error).split())})\n")

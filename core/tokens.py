@@ -5,11 +5,13 @@ import secrets
 from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Row, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import Transaction
+from core.errors import Conflict, Forbidden, NotFound
 from core.ids import new_id
 from core.tables import Account, Token
 
@@ -39,28 +41,94 @@ def hash_token(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-async def add(
+async def add(tx: Transaction, account_id: str, token: str, name: str) -> None:
+    """Stores a token that somebody has already, with every scope; the same one twice is one token."""
+    values = _values(new_id(), account_id, token, name, EVERY_SCOPE, None)
+    await tx.execute(upsert(Token).values(**values).on_conflict_do_nothing(index_elements=["token_hash"]))
+
+
+async def create(
     tx: Transaction,
+    id: str,
     account_id: str,
-    token: str,
     name: str,
     scopes: Collection[Scope] = EVERY_SCOPE,
     expires_at: datetime | None = None,
-) -> None:
-    """Stores the hash of a token; the same token twice is one token."""
-    await tx.execute(
-        upsert(Token)
-        .values(
-            id=new_id(),
-            account_id=account_id,
-            name=name,
-            prefix=token[:_PREFIX_SHOWN],
-            token_hash=hash_token(token),
-            scopes=[scope.value for scope in scopes],
-            expires_at=expires_at,
+) -> tuple[Row, str]:
+    """The row and the token itself, which nobody can see again. Raises `Conflict` where there is one of that id."""
+    token = new_token()
+    values = _values(id, account_id, token, name, scopes, expires_at)
+    adding = upsert(Token).values(**values).on_conflict_do_nothing(index_elements=["id"])
+    row = await tx.first(adding.returning(*_SHOWN))
+    if row is None:
+        raise Conflict(
+            f"This request has made the token {id} already, and a token is shown only once. "
+            "If you have not got it, revoke it and create another, with a new Idempotency-Key."
         )
-        .on_conflict_do_nothing(index_elements=["token_hash"])
-    )
+    return row, token
+
+
+def _values(
+    id: str, account_id: str, token: str, name: str, scopes: Collection[Scope], expires_at: datetime | None
+) -> dict[str, Any]:
+    return {
+        "id": id,
+        "account_id": account_id,
+        "name": name,
+        "prefix": token[:_PREFIX_SHOWN],
+        "token_hash": hash_token(token),
+        "scopes": [scope.value for scope in Scope if scope in scopes],
+        "expires_at": expires_at,
+    }
+
+
+def grant(creator: Collection[str], wanted: Collection[Scope] | None) -> list[Scope]:
+    """The scopes of a token made by one that has `creator`: all of them by default. Raises `Forbidden` for others."""
+    lacking = [scope for scope in wanted or () if scope not in creator]
+    if lacking:
+        raise Forbidden(f"This token cannot give what it lacks itself: {', '.join(lacking)}.")
+    return [scope for scope in Scope if scope in (creator if wanted is None else wanted)]
+
+
+# Everything but the hash.
+_SHOWN = [column for column in Token.__table__.c if column.name != "token_hash"]
+_ORDER = (Token.created_at, Token.id)
+
+
+async def list_page(
+    tx: Transaction, account_id: str, limit: int | None = None, before: tuple[datetime, str] | None = None
+) -> list[Row]:
+    """Newest first, with those that are expired or revoked; `before` is the (created_at, id) of the last one seen."""
+    statement = select(*_SHOWN).where(Token.account_id == account_id)
+    if before is not None:
+        statement = statement.where(tuple_(*_ORDER) < tuple_(*before))
+    return list(await tx.all(statement.order_by(*(column.desc() for column in _ORDER)).limit(limit)))
+
+
+async def get(tx: Transaction, account_id: str, token_id: str) -> Row:
+    return _found(await tx.first(select(*_SHOWN).where(*_of(account_id, token_id))))
+
+
+async def rename(tx: Transaction, account_id: str, token_id: str, name: str) -> Row:
+    renaming = update(Token).where(*_of(account_id, token_id)).values(name=name)
+    return _found(await tx.first(renaming.returning(*_SHOWN)))
+
+
+async def revoke(tx: Transaction, account_id: str, token_id: str) -> Row:
+    """For good. One that is revoked already stays revoked since then."""
+    revoking = update(Token).where(*_of(account_id, token_id))
+    revoking = revoking.values(revoked_at=func.coalesce(Token.revoked_at, func.now()))
+    return _found(await tx.first(revoking.returning(*_SHOWN)))
+
+
+def _of(account_id: str, token_id: str) -> tuple[ColumnElement[bool], ...]:
+    return Token.id == token_id, Token.account_id == account_id
+
+
+def _found(row: Row | None) -> Row:
+    if row is None:
+        raise NotFound("The requested token could not be found.")
+    return row
 
 
 _VALID = (Token.revoked_at.is_(None), or_(Token.expires_at.is_(None), Token.expires_at > func.now()))
@@ -76,10 +144,10 @@ async def caller(tx: Transaction, token: str) -> Row | None:
 
 
 async def touch(tx: Transaction, token_id: str) -> None:
-    """Puts on record that it is in use; once a minute is enough, or every request would write."""
-    minute_ago = func.now() - func.make_interval(0, 0, 0, 0, 0, 1)
+    """Puts on record that it is in use, to the minute; once a minute is enough, or every request would write."""
+    this_minute = func.date_trunc("minute", func.now())
     await tx.execute(
         update(Token)
-        .where(Token.id == token_id, or_(Token.last_used_at.is_(None), Token.last_used_at < minute_ago))
-        .values(last_used_at=func.now())
+        .where(Token.id == token_id, or_(Token.last_used_at.is_(None), Token.last_used_at < this_minute))
+        .values(last_used_at=this_minute)
     )

@@ -2,8 +2,20 @@
 
 from fastapi import APIRouter
 
-from api.routes import account, collections, examples, files, models, predictions, search, streams, versions
+from api.routes import (
+    account,
+    collections,
+    examples,
+    files,
+    models,
+    predictions,
+    search,
+    streams,
+    tokens,
+    versions,
+    webhooks,
+)
 
 v1 = APIRouter(prefix="/v1")
-for module in (predictions, streams, files, models, versions, examples, collections, search, account):
+for module in (predictions, streams, files, models, versions, examples, collections, search, account, webhooks, tokens):
     v1.include_router(module.router)

@@ -1,4 +1,4 @@
-"""The calling account, its use, the Hardware it may pick, and the secret that signs its webhooks."""
+"""The calling account, its use, and the Hardware it may pick."""
 
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from api.access import needs
 from api.dependencies import Caller, Reading
 from api.gate import Route
 from api.responses import Json
+from api.schemas.account import AccountResponse, HardwareResponse, UsageResponse
 from core import catalog, ledger, metering
 from core.clock import now
 from core.pricing import MICROS_PER_SECOND, dollars
@@ -16,9 +17,10 @@ from core.tokens import Scope
 router = APIRouter(tags=["account"], route_class=Route)
 
 
-@router.get("/account")
+@router.get("/account", operation_id="account.get", response_model=AccountResponse)
 @needs(Scope.READ)
 async def get_account(caller: Caller) -> Json:
+    """Get the account that the token speaks for."""
     return Json(
         {
             "type": caller.type,
@@ -30,10 +32,10 @@ async def get_account(caller: Caller) -> Json:
     )
 
 
-@router.get("/account/usage")
+@router.get("/account/usage", operation_id="account.usage.get", response_model=UsageResponse)
 @needs(Scope.BILLING)
 async def get_usage(caller: Caller, tx: Reading, days: Annotated[int, Query(ge=1, le=366)] = 30) -> Json:
-    """What the account has used and owes, by day (UTC), Model and Hardware; amounts in nanodollars and as text."""
+    """Get what the account has used and owes, by day (UTC), Model and Hardware."""
     first, last = metering.last_days(now().date(), days)
     rows = await metering.summary(tx, caller.id, first, last)
     total = sum(int(row["amount_nanos"]) for row in rows)
@@ -60,13 +62,8 @@ async def get_usage(caller: Caller, tx: Reading, days: Annotated[int, Query(ge=1
     )
 
 
-@router.get("/hardware")
+@router.get("/hardware", operation_id="hardware.list", response_model=list[HardwareResponse])
 @needs(Scope.READ)
 async def list_hardware(caller: Caller, tx: Reading) -> Json:
+    """List the Hardware that Models may run on."""
     return Json([{"sku": row.sku, "name": row.name} for row in await catalog.list_hardware(tx)])
-
-
-@router.get("/webhooks/default/secret")
-@needs(Scope.RUN)
-async def get_webhook_secret(caller: Caller) -> Json:
-    return Json({"key": caller.webhook_secret})
