@@ -18,7 +18,7 @@ from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.endings import TABLE, held
 from core.errors import NotFound, StaleWrite
 from core.ids import new_id
-from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
+from core.lifecycle import LIVE_PREDICTION, FailureCode, InstanceStatus, PredictionStatus
 from core.redis import node_channel, publish
 from core.schema import output_kind
 from core.tables import Hardware, Instance, Node, Prediction, Version
@@ -243,32 +243,34 @@ async def finish(tx: Transaction | Direct, prediction_id: str, attempt: int, out
 # --- cancelling -------------------------------------------------------------------------------------------------------
 
 
+_CANCELED = {"status": PredictionStatus.CANCELED.value, "cancel_requested_at": func.now()}
+
+
 async def cancel(tx: Transaction, account_id: str, prediction_id: str) -> Row:
     """Ends a waiting prediction at once and asks the runner of a running one; what has ended stays as it is."""
-    theirs = and_(TABLE.c.id == prediction_id, TABLE.c.account_id == account_id)
-    # Locked, or it might go back to its queue between the two questions below and hear neither.
-    await tx.execute(select(TABLE.c.id).where(theirs).with_for_update())
-    canceled = update(TABLE).where(theirs, TABLE.c.status == PredictionStatus.STARTING.value)
-    values = {"status": PredictionStatus.CANCELED.value, "cancel_requested_at": func.now()}
-    if not await _end_waiting(tx, canceled.values(values)):
-        await _ask_to_cancel(tx, prediction_id, account_id)
+    await _cancel(tx, and_(TABLE.c.id == prediction_id, TABLE.c.account_id == account_id))
     return await get(tx, account_id, prediction_id)
 
 
-async def _ask_to_cancel(tx: Transaction, prediction_id: str, account_id: str) -> None:
-    asked = await tx.first(
-        update(Prediction)
-        .where(
-            Prediction.id == prediction_id,
-            Prediction.account_id == account_id,
-            Prediction.status == PredictionStatus.PROCESSING,
-        )
-        .values(cancel_requested_at=func.coalesce(Prediction.cancel_requested_at, func.now()))
-        .returning(Prediction.instance_id)
+async def cancel_target(tx: Transaction, target: str) -> None:
+    """The same, for all that waits for a target or runs there: its Deployment is disabled, or gone."""
+    unasked = TABLE.c.cancel_requested_at.is_(None)
+    await _cancel(tx, and_(TABLE.c.completed_at.is_(None), TABLE.c.target == target, unasked))
+
+
+async def _cancel(tx: Transaction, chosen: Any) -> None:
+    # Locked, or one might go back to its queue between the two questions below and hear neither.
+    await tx.execute(select(TABLE.c.id).where(chosen).order_by(TABLE.c.id).with_for_update())
+    waiting, runs = (TABLE.c.status == status.value for status in LIVE_PREDICTION)
+    await _end_waiting(tx, update(TABLE).where(chosen, waiting).values(_CANCELED))
+    asked = (
+        update(TABLE)
+        .where(chosen, runs, Instance.id == TABLE.c.instance_id)
+        .values(cancel_requested_at=func.coalesce(TABLE.c.cancel_requested_at, func.now()))
+        .returning(TABLE.c.id, Instance.node_id)
     )
-    if asked is not None:
-        node_id = await tx.scalar(select(Instance.node_id).where(Instance.id == asked.instance_id))
-        tx.after_commit(publish, node_channel(node_id), f"cancel {prediction_id}")
+    for row in await tx.all(asked):
+        tx.after_commit(publish, node_channel(row.node_id), f"cancel {row.id}")
 
 
 async def cancel_requested(tx: Transaction, node_boot_id: str) -> list[str]:
