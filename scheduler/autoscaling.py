@@ -1,6 +1,7 @@
 """From demand to a wanted number of Instances. Pure: numbers in, numbers out, no clock and no rows."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -37,6 +38,19 @@ _IDLE_PER_BOOT_SECOND = 10.0
 # A queue that empties faster than another Instance boots needs no other Instance.
 _PATIENCE_PER_BOOT_SECOND = 1.0
 _LEAST_PATIENCE_SECONDS = 1.0
+
+
+def share(bounds: Bounds, earlier: Iterable[int]) -> list[Bounds]:
+    """Those of the targets of one Deployment, so that they keep to its own together; the current one's come last.
+
+    `earlier`: how many Instances each earlier Release has that is still waited for. They come first, since what waits
+    for them only gets less.
+    """
+    left, shares = bounds.maximum, []
+    for count in earlier:
+        shares.append(Bounds(0, left, bounds.idle_seconds))
+        left -= min(count, left)
+    return [*shares, Bounds(min(bounds.minimum, left), left, bounds.idle_seconds)]
 
 
 def idle_limit(bounds: Bounds, boot_seconds: float) -> float:

@@ -20,6 +20,9 @@ class Need:
     oldest_wait: float = 0.0
     gpu_count: int = 0
     gpu_model: str | None = None
+    deployment_id: str | None = None
+    limit: int | None = None
+    """How many Instances its Deployment may have, whatever their target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An Instance whose container may exist, and what it holds. `evictable`: ready, idle, and nobody waits for it."""
+    """An Instance whose container may exist, and what it holds. `evictable`: ready, idle, nobody waits for it, and it
+    is not kept warm. `oldest_wait`: of who waits for its target."""
 
     id: str
     node_id: str
@@ -46,6 +50,8 @@ class Held:
     idle_seconds: float = 0.0
     boot_seconds: float = 0.0
     leaving: bool = False
+    deployment_id: str | None = None
+    oldest_wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,8 @@ class Plan:
 
 
 def plan(needs: list[Need], nodes: list[NodeState], held: list[Held]) -> Plan:
-    """Places needs in the given order, the most urgent first. Never takes a GPU twice or exceeds a node's room."""
+    """Places needs in the given order, the most urgent first. Never takes a GPU twice, exceeds a node's room or passes
+    the limit of a Deployment."""
     board = _Board(nodes, held)
     result = Plan()
     for need in needs:
@@ -79,8 +86,12 @@ def plan(needs: list[Need], nodes: list[NodeState], held: list[Held]) -> Plan:
         result.refusals[need.target] = board.refusal(need)
         victim = board.victim(need)
         if victim is not None:
-            result.evictions[victim.id] = "Made room for another model, which is waited for."
+            result.evictions[victim.id] = _EVICTED_FOR_WAITING if need.waiting else _EVICTED_FOR_WARM
     return result
+
+
+_EVICTED_FOR_WAITING = "Made room for another model, which is waited for."
+_EVICTED_FOR_WARM = "Made room for a deployment that is kept warm."
 
 
 class _Board:
@@ -92,12 +103,13 @@ class _Board:
         self._evicted: set[str] = set()
         self._count = Counter(instance.node_id for instance in held)
         self._near = Counter((instance.node_id, instance.version_id) for instance in held)
+        self._deployed = Counter(instance.deployment_id for instance in held)
         taken = {uuid for instance in held for uuid in instance.gpu_uuids}
         self._free = {node.id: [uuid for uuid in node.gpus if uuid not in taken] for node in nodes}
 
     def place(self, need: Need) -> Assignment | None:
         fitting = [node for node in self._nodes if self._fits(node, need)]
-        if not fitting:
+        if not fitting or self._is_full(need):
             return None
         # Packed tightly: where the Version is already, else where least is free, so that whole nodes stay empty.
         best = max(fitting, key=lambda node: (self._near[node.id, need.version_id], -self._room(node), node.name))
@@ -105,21 +117,21 @@ class _Board:
         self._free[best.id] = [uuid for uuid in self._free[best.id] if uuid not in uuids]
         self._count[best.id] += 1
         self._near[best.id, need.version_id] += 1
+        self._deployed[need.deployment_id] += 1
         return Assignment(need, best.id, uuids)
 
     def victim(self, need: Need) -> Held | None:
-        """The idle Instance that is cheapest to lose among those whose going would help. One at a time: its container
-        must be gone before its place is free."""
+        """The Instance that is cheapest to lose among those whose going would help. One at a time: its container must
+        be gone before its place is free."""
         if any(instance.leaving and self._would_help(instance, need) for instance in self._held):
             return None
+        may_go = self._gives_way if self._is_full(need) else self._is_evictable
         candidates = [
             instance
             for instance in self._held
-            if instance.evictable
-            and instance.id not in self._evicted
+            if instance.id not in self._evicted
             and instance.target != need.target
-            # Younger than its own boot, evicting it would be thrashing.
-            and instance.idle_seconds >= instance.boot_seconds
+            and may_go(instance, need)
             and self._would_help(instance, need)
         ]
         if not candidates:
@@ -128,7 +140,17 @@ class _Board:
         self._evicted.add(cheapest.id)
         return cheapest
 
+    def _is_evictable(self, instance: Held, need: Need) -> bool:
+        # Younger than its own boot, evicting it would be thrashing.
+        return instance.evictable and instance.idle_seconds >= instance.boot_seconds
+
+    def _gives_way(self, instance: Held, need: Need) -> bool:
+        """Within a Deployment the place is theirs who wait longest: who came for an earlier Release, until served."""
+        return need.oldest_wait > instance.oldest_wait
+
     def refusal(self, need: Need) -> str:
+        if self._is_full(need) and any(self._fits(node, need) for node in self._nodes):
+            return f"The deployment has all {need.limit} containers that its max_instances allows."
         usable = [node for node in self._nodes if need.artifact_kind in node.artifact_kinds]
         is_open = [node for node in usable if not node.is_cordoned]
         if not self._nodes:
@@ -151,6 +173,9 @@ class _Board:
         together = f"{need.gpu_count} on one node" if need.gpu_count > 1 else "1"
         return f"{fitting - free} of {fitting} {need.gpu_model} busy; this model needs {together}."
 
+    def _is_full(self, need: Need) -> bool:
+        return need.limit is not None and self._deployed[need.deployment_id] >= need.limit
+
     def _fits(self, node: NodeState, need: Need) -> bool:
         return (
             not node.is_cordoned
@@ -168,6 +193,11 @@ class _Board:
         return node.max_instances - self._count[node.id]
 
     def _would_help(self, instance: Held, need: Need) -> bool:
+        if self._is_full(need):
+            if instance.deployment_id != need.deployment_id:
+                return False
+            if any(self._fits(node, need) for node in self._nodes):
+                return True
         node = next((node for node in self._nodes if node.id == instance.node_id), None)
         if node is None or node.is_cordoned or need.artifact_kind not in node.artifact_kinds:
             return False

@@ -5,7 +5,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.autoscaling import Bounds, Demand, Supply, idle_limit, wanted
+from scheduler.autoscaling import Bounds, Demand, Supply, idle_limit, share, wanted
 
 BOUNDS = Bounds(0, 8, idle_seconds=300.0)
 seconds = st.floats(0, 100_000)
@@ -77,3 +77,35 @@ def test_what_takes_long_to_boot_is_kept_for_longer() -> None:
     assert idle_limit(BOUNDS, boot_seconds=120.0) == 1200.0
     assert wanted(Demand(0, 0, 0.0, 1), Supply(0, 1, 120.0, (1000.0,)), BOUNDS) == 1
     assert wanted(Demand(0, 0, 0.0, 1), Supply(0, 1, 120.0, (1201.0,)), BOUNDS) == 0
+
+
+# --- targets of one Deployment ----------------------------------------------------------------------------------------
+
+counts = st.lists(st.integers(0, 30), max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(situations(), counts)
+def test_the_targets_of_a_deployment_keep_to_its_bounds_together(situation, earlier: list[int]) -> None:
+    bounds = situation[2]
+    shares = share(bounds, earlier)
+    assert len(shares) == len(earlier) + 1
+    assert all(0 <= one.minimum <= one.maximum <= bounds.maximum for one in shares)
+    kept = [min(count, one.maximum) for count, one in zip(earlier, shares, strict=False)]
+    assert sum(kept) + shares[-1].maximum == bounds.maximum
+
+
+def test_alone_the_current_release_has_all_the_bounds() -> None:
+    assert share(BOUNDS, []) == [BOUNDS]
+
+
+def test_what_waits_for_an_earlier_release_keeps_its_instances_and_the_least_gives_way() -> None:
+    earlier, current = share(Bounds(2, 3, 300.0), [2])
+    assert (earlier.minimum, earlier.maximum) == (0, 3)
+    assert (current.minimum, current.maximum) == (1, 1)
+    assert share(Bounds(1, 3, 300.0), [5])[-1] == Bounds(0, 0, 300.0)
+
+
+def test_what_is_kept_warm_needs_nobody_who_waits() -> None:
+    assert wanted(Demand(0, 0, 0.0, 1), Supply(0, 0, 60.0), Bounds(2, 3, 300.0)) == 2
+    assert wanted(Demand(0, 0, 0.0, 1), Supply(0, 2, 1.0, (9999.0, 9999.0)), Bounds(2, 3, 300.0)) == 2

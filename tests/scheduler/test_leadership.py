@@ -15,6 +15,7 @@ from sqlalchemy import text
 from core.resources import Resources, open_resources
 from core.settings import Settings
 from scheduler.main import Scheduler
+from scheduler.sweeps import SWEEPS
 
 ROOT = Path(__file__).parents[2]
 #: Importing everything, on a busy machine.
@@ -127,4 +128,4 @@ async def test_a_sweep_that_breaks_keeps_no_other_from_its_turn(
         finally:
             async with resources.database.transaction() as tx:
                 await tx.execute(text("ALTER TABLE nodes RENAME COLUMN boot_id_away TO boot_id"))
-        assert set(scheduler._due) == {"rescue", "expire", "scale", "requeue", "prepare", "deliver"}
+        assert set(scheduler._due) == {sweep.name for sweep in SWEEPS}

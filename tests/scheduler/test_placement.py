@@ -1,6 +1,7 @@
 """Where Instances go: no GPU twice, no node beyond its room, only the idle evicted, and every refusal a sentence."""
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,3 +193,68 @@ def test_each_refusal_says_what_is_in_the_way() -> None:
     ]
     for nodes, wish, reason in cases:
         assert plan([wish], nodes, []).refusals == {"t": reason}
+
+
+# --- Deployments ------------------------------------------------------------------------------------------------------
+
+
+def deployed(wish: Need, limit: int, oldest_wait: float = 0.0, waiting: int = 3) -> Need:
+    return replace(wish, deployment_id="d", limit=limit, oldest_wait=oldest_wait, waiting=waiting)
+
+
+FULL = "The deployment has all 1 containers that its max_instances allows."
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds(), st.integers(0, 6), st.data())
+def test_a_deployment_never_passes_its_most_whatever_its_targets_need(world, limit: int, data: st.DataObject) -> None:
+    needs, nodes, instances = world
+    needs = [deployed(wish, limit, data.draw(st.floats(0, 100))) for wish in needs]
+    instances = [replace(instance, deployment_id=data.draw(st.sampled_from(["d", None]))) for instance in instances]
+    decided = plan(needs, nodes, instances)
+    have = sum(instance.deployment_id == "d" for instance in instances)
+    assert have + len(decided.assignments) <= max(have, limit)
+    by_id = {instance.id: instance for instance in instances}
+    for id in decided.evictions:
+        assert by_id[id].evictable or (by_id[id].deployment_id == "d" and have + len(decided.assignments) >= limit)
+
+
+def test_within_a_full_deployment_the_place_is_theirs_who_wait_longest() -> None:
+    young = held("young", "a", target="new", evictable=False, deployment_id="d", oldest_wait=1.0)
+    old = deployed(need("old"), limit=1, oldest_wait=60.0)
+    assert plan([old], [node("a")], [young]) == Plan(
+        evictions={"young": "Made room for another model, which is waited for."}, refusals={"old": FULL}
+    )
+    leaving = replace(young, leaving=True)
+    assert plan([old], [node("a")], [leaving]) == Plan(refusals={"old": FULL}), "one at a time"
+    older = replace(young, oldest_wait=61.0)
+    assert plan([old], [node("a")], [older]) == Plan(refusals={"old": FULL})
+
+
+def test_what_is_to_be_kept_warm_takes_no_place_in_its_own_deployment() -> None:
+    other = held("other", "a", target="old", deployment_id="d")
+    warm = deployed(need("new"), limit=1, waiting=0)
+    assert plan([warm], [node("a")], [other]) == Plan(refusals={"new": FULL})
+
+
+def test_what_is_to_be_kept_warm_takes_the_place_of_what_idles() -> None:
+    idle = held("idle", "a", target="other")
+    warm = deployed(need("new"), limit=1, waiting=0)
+    assert plan([warm], [node("a", room=1)], [idle]).evictions == {
+        "idle": "Made room for a deployment that is kept warm."
+    }
+
+
+def test_in_a_full_deployment_nothing_goes_for_what_fits_nowhere() -> None:
+    young = held("young", "a", target="new", deployment_id="d")
+    impossible = deployed(need("old", gpus=1, model=MODELS[1]), limit=1, oldest_wait=60.0)
+    decided = plan([impossible], [node("a", MODELS[0])], [young])
+    assert decided == Plan(refusals={"old": "No node has a healthy NVIDIA H100, the Hardware sku of this model."})
+
+
+def test_in_a_full_deployment_what_holds_the_gpu_goes_too() -> None:
+    young = held("young", "a", "a-0", target="new", deployment_id="d")
+    other = held("other", "b", "b-0", evictable=False)
+    old = deployed(need("old", gpus=1, model=MODELS[0]), limit=1, oldest_wait=60.0)
+    decided = plan([old], [node("a", MODELS[0]), node("b", MODELS[0])], [young, other])
+    assert list(decided.evictions) == ["young"]

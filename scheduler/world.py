@@ -1,0 +1,134 @@
+"""The rows one pass of the scheduler looks at, put together by target, each with the bounds that hold for it now.
+
+Reads, and decides nothing beyond those bounds.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from sqlalchemy import Row
+
+from core import catalog, demand, deployments, fleet
+from core.database import Transaction
+from core.deployments import deployment_of
+from core.lifecycle import InstanceStatus
+from scheduler.autoscaling import Bounds, share
+
+#: Instances of one target, where nobody has set a bound.
+MAX_INSTANCES = 8
+#: For so long after a Release some may still come for the one before: api processes remember it for two seconds.
+STRAGGLING_SECONDS = 3.0
+#: A boot that nobody has measured yet.
+_GUESSED_BOOT_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Target:
+    """A Version on a Hardware, for everybody or for one Deployment: who waits, what runs, and its Instances."""
+
+    name: str
+    version_id: str
+    hardware_sku: str
+    waiting: int = 0
+    running: int = 0
+    oldest_wait: float = 0.0
+    instances: list[Row] = field(default_factory=list)
+    """Those that are wanted."""
+    bounds: Bounds = field(default_factory=lambda: Bounds(0, 0, 0.0))
+    deployment_id: str | None = None
+    limit: int | None = None
+    """What its Deployment may have, with all its targets and those that are leaving."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing is to run here: its Deployment is disabled, or gone."""
+        return self.limit == 0
+
+    @property
+    def lacks_minimum(self) -> bool:
+        return len(self.instances) < self.bounds.minimum
+
+    @property
+    def ready(self) -> list[Row]:
+        return [row for row in self.instances if row.status == InstanceStatus.READY]
+
+    @property
+    def boot_seconds(self) -> float:
+        return max((row.setup_seconds for row in self.instances if row.setup_seconds), default=_GUESSED_BOOT_SECONDS)
+
+
+class World:
+    """Everything that waits, runs, or is to be kept warm, and what there is for it."""
+
+    def __init__(self) -> None:
+        self.targets: dict[str, Target] = {}
+        self.instances: list[Row] = []
+        self.running: dict[str, int] = {}
+        self.nodes: list[Row] = []
+        self.versions: dict[str, Row] = {}
+        self.hardware: dict[str, Row] = {}
+
+    @classmethod
+    async def read(cls, tx: Transaction, idle_seconds: float) -> "World":
+        world = cls()
+        world._add_demand(await demand.demand(tx))
+        world.instances = await fleet.live_instances(tx)
+        world.running = await demand.running_by_instance(tx)
+        world._add_instances()
+        ids = {target.deployment_id for target in world.targets.values()} - {None}
+        world._bound(await deployments.current_releases(tx, ids), idle_seconds)
+        if world.targets:
+            world.nodes = await fleet.live_nodes(tx)
+            version_ids = {target.version_id for target in world.targets.values()}
+            world.versions = await catalog.versions_by_id(tx, list(version_ids))
+            world.hardware = {row.sku: row for row in await catalog.list_hardware(tx)}
+        return world
+
+    def is_idle(self, instance: Row) -> bool:
+        return instance.status == InstanceStatus.READY and not self.running.get(instance.id)
+
+    def _target(self, name: str, row: Row) -> Target:
+        new = Target(name, row.version_id, row.hardware_sku, deployment_id=deployment_of(name))
+        return self.targets.setdefault(name, new)
+
+    def _add_demand(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            target = self._target(row.target, row)
+            target.waiting, target.running = row.waiting, row.running
+            target.oldest_wait = float(row.oldest_wait or 0.0)
+
+    def _add_instances(self) -> None:
+        for row in self.instances:
+            target = self._target(row.target, row)
+            if row.is_wanted:
+                target.instances.append(row)
+
+    def _bound(self, releases: Collection[Row], idle_seconds: float) -> None:
+        current = {row.deployment_id: row for row in releases}
+        for row in releases:
+            self._target(catalog.target(row.version_id, row.hardware_sku, row.deployment_id), row)
+        by_deployment: dict[str, list[Target]] = {}
+        for target in self.targets.values():
+            if target.deployment_id is None:
+                target.bounds = Bounds(0, MAX_INSTANCES, idle_seconds)
+            else:
+                by_deployment.setdefault(target.deployment_id, []).append(target)
+        for id, targets in by_deployment.items():
+            _bound_deployment(targets, current.get(id), idle_seconds)
+
+
+def _bound_deployment(targets: list[Target], release: Row | None, idle_seconds: float) -> None:
+    """Earlier Releases run what waits for them, before the current one takes the rest."""
+    limit = release.max_instances if release else 0
+    for target in targets:
+        target.limit = limit
+    if not limit:
+        return
+    name = catalog.target(release.version_id, release.hardware_sku, release.deployment_id)
+    current = next(target for target in targets if target.name == name)
+    straggling = release.age_seconds < STRAGGLING_SECONDS
+    needed = [target for target in targets if target is not current and (target.waiting or straggling)]
+    counts = [len(target.instances) for target in needed]
+    *earlier, current.bounds = share(Bounds(release.min_instances, limit, idle_seconds), counts)
+    for target, bounds in zip(needed, earlier, strict=True):
+        target.bounds = bounds
