@@ -17,6 +17,8 @@ import pytest
 from tests.support.bundles import CACHE
 
 SCRIPTS = Path(__file__).parent / "scripts"
+#: Names of their fixtures.
+CLIENTS = ("python1", "python2", "javascript")
 #: A busy machine may boot a model in between.
 SCRIPT_SECONDS = 120
 INSTALL_SECONDS = 300
@@ -102,3 +104,10 @@ class Script:
             raise
         assert process.returncode == 0, f"{name} failed:\n{out.decode()}{errors.decode()}"
         return json.loads(out.decode().splitlines()[-1])
+
+
+def resources_script(request: pytest.FixtureRequest) -> Script:
+    """The script about resources, of the client that this test is run with."""
+    script: Script = request.getfixturevalue(request.param)
+    suffix = "mjs" if request.param == "javascript" else "py"
+    return script.running(SCRIPTS / f"resources_{request.param}.{suffix}")

@@ -4,31 +4,22 @@ import pytest
 
 from core.ids import new_id
 from tests.api.scene import Caller, Scene
-from tests.contract.clients import SCRIPTS, Script
+from tests.contract.clients import CLIENTS, Script, resources_script
 from tests.support.platform import Platform
 
 HELLO = "millrace/hello-world"
-
-CLIENTS = ("python1", "python2", "javascript")
-
-
-@pytest.fixture
-async def account(models: Platform) -> Caller:
-    return await Scene(models.resources).caller()
-
-
-@pytest.fixture(params=CLIENTS)
-def client(request: pytest.FixtureRequest, account: Caller) -> Script:
-    """One client after the other, speaking for an account of its own."""
-    script: Script = request.getfixturevalue(request.param)
-    suffix = "mjs" if request.param == "javascript" else "py"
-    return script.running(SCRIPTS / f"resources_{request.param}.{suffix}").speaking_for(account.token)
 
 
 @pytest.fixture
 async def version(models: Platform) -> str:
     answer = await models.client.request("GET", f"/models/{HELLO}")
     return answer.body["latest_version"]["id"]
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest, account: Caller) -> Script:
+    """One client after the other, speaking for an account of its own."""
+    return resources_script(request).speaking_for(account.token)
 
 
 async def test_a_model_is_created_listed_found_and_deleted(client: Script, account: Caller) -> None:

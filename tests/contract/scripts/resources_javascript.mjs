@@ -17,7 +17,9 @@ async function refused(call) {
   try {
     await call();
   } catch (error) {
-    return { status: error.response.status, detail: JSON.parse(error.message.slice(error.message.indexOf("{"), error.message.lastIndexOf("}") + 1)).detail };
+    // The message ends with the body as it came.
+    const problem = JSON.parse(error.message.match(/\{.*\}/s)[0]);
+    return { status: error.response.status, detail: problem.detail };
   }
   throw new Error("It should have been refused.");
 }
@@ -69,6 +71,12 @@ const actions = {
       canceled: await refused(() => replicate.trainings.cancel("none")),
     };
   },
+
+  create: ({ version, input }) => refused(() => replicate.predictions.create({ version, input })),
+
+  upload: ({ size }) => refused(() => replicate.files.create(Buffer.alloc(size))),
+
+  find: ({ id }) => refused(() => replicate.predictions.get(id)),
 
   async collections({ slug }) {
     const got = await replicate.collections.get(slug);

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from io import BytesIO
 
 import replicate
 from replicate.exceptions import ReplicateError
@@ -63,6 +64,18 @@ def collections(slug: str) -> dict:
         "got": [got.name, got.description],
         "models": [model.id for model in got],
     }
+
+
+def create(version: str, input: dict) -> dict:
+    return refused(lambda: replicate.predictions.create(version=version, input=input))
+
+
+def upload(size: int) -> dict:
+    return refused(lambda: replicate.files.create(BytesIO(bytes(size))))
+
+
+def find(id: str) -> dict:
+    return refused(lambda: replicate.predictions.get(id))
 
 
 def refused(call: object) -> dict:

@@ -88,6 +88,19 @@ def readme_and_examples(owner: str, name: str) -> dict:
     }
 
 
+def create(version: str, input: dict) -> dict:
+    # It would wait for as long as it is told, and try again.
+    return refused(lambda: replicate.with_options(max_retries=0).predictions.create(version=version, input=input))
+
+
+def upload(size: int) -> dict:
+    return refused(lambda: replicate.files.create(content=bytes(size)))
+
+
+def find(id: str) -> dict:
+    return refused(lambda: replicate.predictions.get(prediction_id=id))
+
+
 def refused(call: object) -> dict:
     try:
         call()
