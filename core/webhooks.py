@@ -30,6 +30,9 @@ JITTER = 0.2
 #: A claimed delivery is due again after this long, should its sender die.
 CLAIM_SECONDS = 60
 
+#: A second's work for the database.
+RECOVERED_AT_ONCE = 10_000
+
 #: The receiver says that it will never answer again.
 _GONE = 410
 
@@ -158,21 +161,23 @@ async def replay(tx: Transaction, account_id: str, delivery_id: str) -> Row:
 
 
 async def recover(tx: Transaction, account_id: str, since: datetime, until: datetime | None = None) -> int:
-    """Makes due at once all of the account that were made in that time and have failed, for good or so far."""
+    """Makes due at once what was made in that time and has failed, for good or so far: the oldest, `RECOVERED_AT_ONCE`
+    of them at most."""
     # One on its way has not failed: it would arrive twice.
     has_failed = (
         select(WebhookAttempt.number)
         .where(WebhookAttempt.delivery_id == WebhookDelivery.id, WebhookAttempt.number == WebhookDelivery.attempts)
         .exists()
     )
-    failed = update(WebhookDelivery).where(
+    failed = select(WebhookDelivery.id).where(
         WebhookDelivery.account_id == account_id,
         WebhookDelivery.created_at >= since,
         or_(WebhookDelivery.status == DeliveryStatus.GIVEN_UP, and_(_IS_PENDING, _IS_LATER, has_failed)),
     )
     if until is not None:
         failed = failed.where(WebhookDelivery.created_at < until)
-    recovered = await tx.execute(failed.values(**_DUE_AGAIN))
+    oldest = failed.order_by(WebhookDelivery.created_at).limit(RECOVERED_AT_ONCE).with_for_update(skip_locked=True)
+    recovered = await tx.execute(update(WebhookDelivery).where(WebhookDelivery.id.in_(oldest)).values(**_DUE_AGAIN))
     tx.after_commit(ring, DELIVERY_BELL)
     return recovered.rowcount
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.moments import Moment
+from core import webhooks
 from core.lifecycle import DeliveryStatus, WebhookEvent
 
 
@@ -64,4 +65,6 @@ class RecoverRequest(BaseModel):
 class RecoverResponse(BaseModel):
     """What was made due."""
 
-    recovered: int = Field(description="How many deliveries.")
+    recovered: int = Field(
+        description=f"How many, the oldest first; {webhooks.RECOVERED_AT_ONCE}: there may be more, ask again."
+    )

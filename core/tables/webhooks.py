@@ -12,6 +12,13 @@ class WebhookDelivery(Table):
         UniqueConstraint("prediction_id", "event"),
         Index("ix_webhook_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
         Index(None, "account_id", "created_at"),
+        # The few that somebody looks for among the many that arrived.
+        Index(
+            "ix_webhook_deliveries_failed",
+            "account_id",
+            "created_at",
+            postgresql_where=text("status <> 'delivered'"),
+        ),
     )
 
     id: Mapped[Id]

@@ -163,6 +163,13 @@ def upgrade() -> None:
     op.add_column(
         "webhook_deliveries", sa.Column("attempts_before_replay", sa.Integer(), server_default="0", nullable=False)
     )
+    op.create_index(
+        "ix_webhook_deliveries_failed",
+        "webhook_deliveries",
+        ["account_id", "created_at"],
+        unique=False,
+        postgresql_where=sa.text("status <> 'delivered'"),
+    )
     op.execute(
         """
         UPDATE models SET latest_version_created_at = versions.created_at
@@ -172,6 +179,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index(
+        "ix_webhook_deliveries_failed",
+        table_name="webhook_deliveries",
+        postgresql_where=sa.text("status <> 'delivered'"),
+    )
     op.drop_column("webhook_deliveries", "attempts_before_replay")
     op.drop_column("models", "searchable")
     op.drop_constraint("fk_versions_model_id_models", "versions")

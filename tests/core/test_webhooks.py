@@ -257,6 +257,17 @@ async def test_recovery_keeps_to_its_time_and_to_its_account(scene: Scene) -> No
     assert await recover(scene, timedelta(days=2), timedelta(days=1)) == 1
 
 
+async def test_more_than_can_be_recovered_at_once_is_recovered_oldest_first(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "RECOVERED_AT_ONCE", 2)
+    oldest_first = [await given_up(scene) for _ in range(3)]
+    assert await recover(scene, timedelta(hours=1)) == 2
+    assert [(await now(scene, id)).status for id in oldest_first] == ["pending", "pending", "given_up"]
+    assert await recover(scene, timedelta(hours=1)) == 1
+    assert await recover(scene, timedelta(hours=1)) == 0
+
+
 # --- the secrets that sign --------------------------------------------------------------------------------------------
 
 
