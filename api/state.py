@@ -3,6 +3,7 @@
 A remembered token or Version is believed for a moment only, so a revoked one is refused almost at once everywhere.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cachetools import LRUCache, TTLCache
@@ -11,7 +12,7 @@ from sqlalchemy import Row
 from api.queueing import Queueing
 from api.ratelimit import Limits
 from api.waiting import Waiter
-from core import catalog, files, tokens
+from core import catalog, deployments, files, tokens
 from core.catalog import Runnable
 from core.database import Transaction
 from core.inputs import InputSchema
@@ -33,7 +34,7 @@ class State:
         self.queueing = Queueing(resources)
         self.limits = Limits(resources.settings, resources.redis)
         self._accounts: TTLCache[str, Row] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
-        self._runnables: TTLCache[tuple[str, str], Runnable] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
+        self._runnables: TTLCache[tuple[str, ...], Runnable] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
         self._run_counts: TTLCache[str, int] = TTLCache(_REMEMBERED, _RUN_COUNT_SECONDS)
         self._schemas: LRUCache[str, InputSchema] = LRUCache(_COMPILED_SCHEMAS)
 
@@ -57,11 +58,17 @@ class State:
 
     async def resolve(self, account_id: str, reference: str) -> Runnable:
         """The Version a reference names. Raises `InvalidVersion`."""
-        runnable = self._runnables.get((account_id, reference))
+        return await self._runnable(catalog.resolve, account_id, reference)
+
+    async def resolve_deployment(self, account_id: str, owner: str, name: str) -> Runnable:
+        """What a Deployment runs now. Raises `NotFound`, `Conflict` or `InvalidVersion`."""
+        return await self._runnable(deployments.resolve, account_id, owner, name)
+
+    async def _runnable(self, find: Callable[..., Awaitable[Runnable]], *names: str) -> Runnable:
+        runnable = self._runnables.get(names)
         if runnable is None:
             async with self.database.autocommit() as tx:
-                runnable = await catalog.resolve(tx, account_id, reference)
-            self._runnables[account_id, reference] = runnable
+                runnable = self._runnables[names] = await find(tx, *names)
         return runnable
 
     def forget_runnables(self) -> None:

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from api.routes import (
     account,
     collections,
+    deployments,
     examples,
     files,
     models,
@@ -12,10 +13,25 @@ from api.routes import (
     search,
     streams,
     tokens,
+    trainings,
     versions,
     webhooks,
 )
 
 v1 = APIRouter(prefix="/v1")
-for module in (predictions, streams, files, models, versions, examples, collections, search, account, webhooks, tokens):
+for module in (
+    predictions,
+    streams,
+    files,
+    models,
+    versions,
+    examples,
+    collections,
+    search,
+    account,
+    webhooks,
+    tokens,
+    deployments,
+    trainings,
+):
     v1.include_router(module.router)
