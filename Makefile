@@ -7,7 +7,7 @@ SHELL := /bin/bash
 INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --progress-bar off --editable
 COUNT := awk '/^Collecting/ { printf "\r  %d packages found", ++n; fflush() } END { print n ? ", installed." : "  nothing new." }'
 
-.PHONY: up test lint bench clean
+.PHONY: up test lint bench bench-reads bench-streams clean
 
 up: $(VENV)/.installed
 	@$(VENV)/bin/millrace up
@@ -21,6 +21,14 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m bench.overhead
+
+# Fills a table with a million predictions: minutes, and 5 GB of disk for as long as it runs.
+bench-reads: $(VENV)/.installed-test
+	@$(VENV)/bin/python -m bench.reads
+
+bench-streams: $(VENV)/.installed-test
+	@$(VENV)/bin/python -m bench.streams
+	@$(VENV)/bin/python -m bench.first_byte
 
 # What Millrace keeps in .millrace stays.
 clean:
