@@ -13,8 +13,8 @@ from tests.support.api_process import ApiProcess, running_api
 
 #: Longer than any answer is held here; a hang ends a test, not the run.
 TIMEOUT_SECONDS = 30
-#: Of the api process: what exceeds it is soon sent.
-UPLOAD_BYTES = 32 * 1024 * 1024
+#: Of the api process: what exceeds them is soon sent.
+UPLOAD_BYTES, BODY_BYTES = 32 * 1024 * 1024, 8 * 1024 * 1024
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def api(settings: Settings) -> Iterator[Settings]:
 @pytest.fixture(scope="session")
 async def api_process(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiProcess]:
     """The same, as a process of its own: its memory is its own, and so is what it makes of broken HTTP."""
-    smaller = settings.model_copy(update={"upload_bytes": UPLOAD_BYTES})
+    smaller = settings.model_copy(update={"upload_bytes": UPLOAD_BYTES, "body_bytes": BODY_BYTES})
     async with running_api(smaller, tmp_path_factory.mktemp("api") / "api.log") as process:
         yield process
 
