@@ -1,6 +1,5 @@
 """Predictions: create by version or by model, get, list, cancel."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -13,7 +12,7 @@ from api.gate import Route
 from api.pagination import PAGE_SIZE, Cursor, page
 from api.responses import Json
 from api.schemas.common import Page
-from api.schemas.predictions import Prediction, PredictionRequest, RunRequest
+from api.schemas.predictions import IsoMoment, Prediction, PredictionRequest, RunRequest
 from core import files, predictions, wire
 from core.lifecycle import PredictionStatus
 from core.tokens import Scope
@@ -52,9 +51,9 @@ async def list_predictions(
     state: StateDep,
     caller: Caller,
     cursor: Cursor,
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
-    source: Annotated[Literal["web"] | None, Query()] = None,
+    created_after: Annotated[IsoMoment | None, Query(description="Those created then or later.")] = None,
+    created_before: Annotated[IsoMoment | None, Query(description="Those created before.")] = None,
+    source: Annotated[Literal["web"] | None, Query(description="`web`: those made on a page.")] = None,
 ) -> Json:
     """The caller's predictions, newest first, without their logs."""
     async with state.database.direct() as tx:

@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from api.access import anyone
 from api.dependencies import StateDep
 from api.gate import Route
+from api.schemas.streams import StreamEvent
 from api.streaming import events
 from core import predictions, wire
 from core.errors import NotFound
@@ -19,7 +20,7 @@ _DOCUMENTED: dict[str, Any] = {
     "responses": {
         200: {
             "description": "Events, until `done`.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": StreamEvent.model_json_schema()}},
         }
     },
 }

@@ -1,26 +1,30 @@
 """Bodies of prediction requests, and the prediction itself as it is shown."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import MISSING, AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import MISSING, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from api.schemas.common import Url
+from api.schemas.urls import HttpUrl
 from core.lifecycle import PredictionStatus, WebhookEvent
 
 #: For readers of the schema. `Field(deprecated=True)` would also warn the server itself, at every request.
 _DEPRECATED = {"deprecated": True}
 
 
-def _http_url(url: str) -> str:
-    if not url.startswith(("https://", "http://")):
-        raise PydanticCustomError("format", "Must be an http(s) URL")
-    return url
+def _iso_moment(text: Any) -> datetime:
+    # pydantic takes any number for a moment as well.
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise PydanticCustomError("format", "Must be a moment like 2026-01-02T03:04:05Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-_HTTP_URL = {"format": "uri", "pattern": "^https?://"}
-WebhookUrl = Annotated[str, Field(max_length=4000, json_schema_extra=_HTTP_URL), AfterValidator(_http_url)]
+#: UTC where it names no zone, as Python says its moments.
+IsoMoment = Annotated[datetime, BeforeValidator(_iso_moment)]
 
 
 class RunRequest(BaseModel):
@@ -29,11 +33,11 @@ class RunRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     input: dict[str, Any] = Field(description="What the model's own schema asks for; files as URLs or data URIs.")
-    webhook: WebhookUrl | None = Field(None, description="Where to send the prediction as it goes on.")
+    webhook: HttpUrl | None = Field(None, description="Where to send the prediction as it goes on.")
     webhook_events_filter: list[Annotated[WebhookEvent, Field(strict=False)]] | None = Field(
         None, description="When to send it; default: `output` and `completed`."
     )
-    webhook_completed: WebhookUrl | None = Field(
+    webhook_completed: HttpUrl | None = Field(
         None, description="`webhook`, completion only.", json_schema_extra=_DEPRECATED
     )
     stream: bool | None = Field(

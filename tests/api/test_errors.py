@@ -90,6 +90,9 @@ async def test_a_method_that_a_path_lacks_is_named_so(client: httpx.AsyncClient)
     answer = await client.delete("/v1/account")
     assert problem(answer, 405)["title"] == "Method not allowed"
     assert answer.headers["allow"] == "GET"
+    answer = await client.put("/v1/predictions")
+    assert problem(answer, 405)["detail"] == "/v1/predictions does not take PUT, but GET, POST."
+    assert answer.headers["allow"] == "GET, POST"
 
 
 async def test_a_body_over_the_limit_is_refused(api: Settings, client: httpx.AsyncClient) -> None:
