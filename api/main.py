@@ -48,6 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=_VERSION,
         lifespan=lifespan,
         openapi_url=None,
+        # Its location would be built from whatever host the client named.
+        redirect_slashes=False,
     )
     errors.install(app)
     app.include_router(v1)

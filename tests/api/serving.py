@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from api.main import create_app
+from api.protocol import HttpProtocol
 from core.log import configure
 from core.settings import Settings
 from tests.support.ports import free_port
@@ -21,7 +22,13 @@ def serving(settings: Settings) -> Iterator[Settings]:
     port = free_port()
     settings = settings.model_copy(update={"port": port, "public_url": f"http://127.0.0.1:{port}"})
     config = uvicorn.Config(
-        create_app(settings), host="127.0.0.1", port=port, log_config=None, ws="none", timeout_graceful_shutdown=1
+        create_app(settings),
+        http=HttpProtocol,
+        host="127.0.0.1",
+        port=port,
+        log_config=None,
+        ws="none",
+        timeout_graceful_shutdown=1,
     )
     configure(settings, "api")
     server = uvicorn.Server(config)

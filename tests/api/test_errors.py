@@ -86,6 +86,12 @@ async def test_names_that_cannot_exist_are_not_found_or_refused(client: httpx.As
     problem(answer, answer.status_code)
 
 
+async def test_no_call_is_redirected(client: httpx.AsyncClient) -> None:
+    """Python 1.x follows no redirect, and a location built from the request's host is whoever's who sent it."""
+    answer = await client.get("/v1/account/", headers={"Host": "elsewhere.example"})
+    assert (answer.status_code, "location" in answer.headers) == (404, False)
+
+
 async def test_a_method_that_a_path_lacks_is_named_so(client: httpx.AsyncClient) -> None:
     answer = await client.delete("/v1/account")
     assert problem(answer, 405)["title"] == "Method not allowed"
