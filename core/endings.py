@@ -5,7 +5,7 @@ Compiled once. A single statement is its own transaction, so ending a prediction
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, case, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from core import ledger, metering, streams, webhooks
@@ -26,9 +26,24 @@ def held(prediction_id: Any, attempt: Any) -> ColumnElement[bool]:
     )
 
 
+def _input_without_secrets() -> ColumnElement:
+    """Nobody needs them after the end, nor was ever shown them: their names stay, their values do not."""
+    pair = func.jsonb_each(TABLE.c.input).table_valued("key", "value").alias("pair")
+    is_secret = pair.c.key == func.any(TABLE.c.secret_inputs)
+    kept = func.jsonb_object_agg(pair.c.key, case((is_secret, literal_column("'null'::jsonb")), else_=pair.c.value))
+    # Where there are none, the value as it is, so that a large one is not written again.
+    return case(
+        (TABLE.c.secret_inputs.is_(None), TABLE.c.input),
+        else_=func.coalesce(select(kept).scalar_subquery(), TABLE.c.input),
+    )
+
+
+_ENDED = {"completed_at": func.clock_timestamp(), "queue_reason": None, "input": _input_without_secrets()}
+
+
 def ending(moved: Update, micros: ColumnElement[int] | None = None) -> Select:
     """`moved` brings rows to a terminal status; with it, the webhooks they are owed and, if measured, their charge."""
-    ended = moved.values(completed_at=func.clock_timestamp(), queue_reason=None).returning(*TABLE.c).cte("ended")
+    ended = moved.values(_ENDED).returning(*TABLE.c).cte("ended")
     written = [webhooks.owed(ended).cte("owed")]
     if micros is not None:
         usage = metering.measured(ended, micros).returning(*_USAGE_COLUMNS).cte("usage")

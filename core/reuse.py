@@ -31,7 +31,10 @@ async def create(tx: Transaction, request: Request) -> Row | None:
     """The prediction, already succeeded, with the latest result for its `cache_key`; None: there is none to use."""
     earlier = TABLE.alias("earlier")
     moment = func.clock_timestamp()
+    # It ends as it begins, and after its end nobody needs its secrets.
+    secrets = dict.fromkeys(set(request.secret_inputs or ()) & request.input.keys())
     values = values_of(request) | {"status": PredictionStatus.SUCCEEDED.value, "metrics": {"predict_time": 0.0}}
+    values["input"] = request.input | secrets
     columns = {name: literal(value, TABLE.c[name].type) for name, value in values.items()}
     columns |= {"created_at": moment, "started_at": moment, "completed_at": moment, "cached_from": earlier.c.id}
     columns |= {name: earlier.c[name] for name in _RESULT}
@@ -46,6 +49,8 @@ async def create(tx: Transaction, request: Request) -> Row | None:
         )
         .order_by(earlier.c.completed_at.desc())
         .limit(1)
+        # Or its data might be removed in the meantime, and with it files that are now this one's as well.
+        .with_for_update(read=True, of=earlier)
     )
     ended = (
         upsert(TABLE)
