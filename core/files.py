@@ -4,30 +4,39 @@ An output file appears in a row as `millrace-file:<id>/<name>` and becomes a URL
 so that a changed public URL breaks nothing. The id of an output file is its capability: whoever has it may read.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
-from sqlalchemy import ARRAY, Row, Text, any_, bindparam, delete, func, insert, or_, select, tuple_
+from sqlalchemy import ARRAY, Row, Text, any_, bindparam, delete, func, insert, or_, select, tuple_, update
 
 from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.errors import NotFound, TooLarge
 from core.ids import new_id, new_secret
+from core.log import get_logger
 from core.settings import Settings
 from core.tables import File
 
+log = get_logger()
+
 UPLOAD, OUTPUT = "upload", "output"
 TABLE = File.__table__
+
+#: So long the bytes outlive their expiry: whoever read a row just before may still be reading what it names.
+GRACE_SECONDS = 60.0
+# Whoever deletes has other things to do than to wait for a store that hangs.
+_DELETE_SECONDS = 2.0
 
 _SCHEME = "millrace-file:"
 _REFERENCE = re.compile(r"^millrace-file:([0-9a-z]+)/(.+)$", re.DOTALL)
@@ -189,10 +198,59 @@ async def list_uploads(tx: Transaction, account_id: str, before: tuple | None, l
 
 
 async def remove_upload(tx: Transaction, account_id: str, file_id: str) -> str:
-    """Forgets the row and returns the key of the bytes, to be deleted after the commit."""
+    """Hides it. Returns the key of the bytes, which may be deleted after the commit; the purge does so in any case."""
     row = await get_upload(tx, account_id, file_id)
-    await tx.execute(delete(File).where(File.id == file_id))
+    await tx.execute(update(File).where(File.id == file_id).values(expires_at=func.now()))
     return row.store_key
+
+
+# --- their end: a row that has expired is the mark by which its bytes are found and deleted; then it goes too ---------
+
+
+async def expire_outputs(tx: Transaction, prediction_ids: Sequence[str]) -> None:
+    """Nobody is given them from now on."""
+    await tx.execute(
+        update(File)
+        .where(File.prediction_id.in_(prediction_ids), File.kind == OUTPUT, _current())
+        .values(expires_at=func.now())
+    )
+
+
+async def expired(tx: Transaction, limit: int) -> Sequence[Row]:
+    """Whose bytes nobody can be reading any more, uploads and outputs."""
+    return await tx.all(
+        select(File.id, File.store_key)
+        .where(File.expires_at < seconds_from_now(-GRACE_SECONDS))
+        .order_by(File.expires_at)
+        .limit(limit)
+    )
+
+
+async def discard(files: FileStore, expired: Sequence[Row]) -> list[str]:
+    """Deletes the bytes; no transaction is open meanwhile. The ids of those that are gone: a store may refuse some."""
+    results = await asyncio.gather(*(_discard(files, row.store_key) for row in expired))
+    refusals = [result for result in results if result is not None]
+    if refusals:
+        log.warning("bytes not deleted, will try again", count=len(refusals), error=refusals[0])
+    return [row.id for row, refusal in zip(expired, results, strict=True) if refusal is None]
+
+
+async def _discard(files: FileStore, key: str) -> str | None:
+    """Why not."""
+    try:
+        async with asyncio.timeout(_DELETE_SECONDS):
+            await files.delete(key)
+    except (BaseError, OSError) as error:
+        return repr(error)
+    return None
+
+
+async def settle(tx: Transaction, expired: Sequence[Row], gone: Sequence[str]) -> None:
+    """Forgets the rows whose bytes are gone. The others go to the end of the line, or they would hold it up."""
+    await tx.execute(delete(File).where(File.id.in_(gone)))
+    refused = [row.id for row in expired if row.id not in gone]
+    if refused:
+        await tx.execute(update(File).where(File.id.in_(refused)).values(expires_at=func.now()))
 
 
 # --- references, URLs and signatures ----------------------------------------------------------------------------------
@@ -262,7 +320,7 @@ _SMALL_OUTPUTS = Hot(
         TABLE.c.id == any_(bindparam("p_ids", type_=ARRAY(Text))),
         TABLE.c.kind == OUTPUT,
         TABLE.c.size <= bindparam("p_bytes"),
-        _current(),
+        # Not only current ones: what was removed after the prediction's row was read is shown as that row says.
     )
 )
 

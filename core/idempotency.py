@@ -4,7 +4,7 @@ The id is chosen before anything is made. So a request that comes again while th
 after the process that answered it died, makes the same thing or finds it; it never makes a second one.
 """
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import Transaction, seconds_from_now
@@ -68,5 +68,10 @@ async def forget_answers(tx: Transaction, resource_ids: list[str]) -> None:
     await tx.execute(update(IdempotencyKey).where(IdempotencyKey.resource_id.in_(resource_ids)).values(answer=None))
 
 
-async def forget_expired(tx: Transaction) -> None:
-    await tx.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at < func.now()))
+async def forget_expired(tx: Transaction, limit: int) -> int:
+    """At most so many; how many it were."""
+    has_expired = IdempotencyKey.expires_at < func.now()
+    some = select(*_THIS).where(has_expired).limit(limit)
+    # Said twice: in between, a key may be claimed anew.
+    forgotten = await tx.execute(delete(IdempotencyKey).where(tuple_(*_THIS).in_(some), has_expired))
+    return forgotten.rowcount

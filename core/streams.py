@@ -40,9 +40,9 @@ async def extend(redis: Redis, prediction_id: str, chunks: Iterable[Any]) -> Non
     await pipeline.execute()
 
 
-async def reset(redis: Redis, prediction_id: str) -> None:
-    """Forgets what an interrupted attempt had said."""
-    await redis.delete(stream_key(prediction_id))
+async def reset(redis: Redis, *prediction_ids: str) -> None:
+    """Forgets what an interrupted attempt had said, and what is no longer kept."""
+    await redis.unlink(*map(stream_key, prediction_ids))
 
 
 async def end(redis: Redis, prediction_id: str, status: str, error: str | None) -> None:

@@ -12,12 +12,15 @@ class Prediction(Table):
         Index(None, "account_id", text("created_at DESC"), text("id DESC")),
         # What the sweeps and the scheduler look at: as small as what is live, whatever has ended.
         Index("ix_predictions_live", "target", "created_at", postgresql_where=text("completed_at IS NULL")),
-        # What the purge looks at.
+        # What the purge looks at. Each source has its own retention: what is kept for ever is in nobody's way.
         Index(
             "ix_predictions_kept",
+            "source",
             "completed_at",
             postgresql_where=text("completed_at IS NOT NULL AND NOT data_removed"),
         ),
+        # What a deleted Version leaves behind.
+        Index(None, "version_id", "completed_at"),
         Index("ix_predictions_web", "account_id", "created_at", postgresql_where=text("source = 'web'")),
         Index("ix_predictions_cache_key", "account_id", "cache_key", postgresql_where=text("cache_key IS NOT NULL")),
         Index("ix_predictions_cached_from", "cached_from", postgresql_where=text("cached_from IS NOT NULL")),

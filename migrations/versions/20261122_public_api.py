@@ -133,9 +133,12 @@ def upgrade() -> None:
     op.create_index(
         "ix_predictions_kept",
         "predictions",
-        ["completed_at"],
+        ["source", "completed_at"],
         unique=False,
         postgresql_where=sa.text("completed_at IS NOT NULL AND NOT data_removed"),
+    )
+    op.create_index(
+        op.f("ix_predictions_version_id_completed_at"), "predictions", ["version_id", "completed_at"], unique=False
     )
     op.create_index(
         "ix_predictions_web",
@@ -194,6 +197,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_usage_records_version_id_ended_at"), table_name="usage_records")
     op.drop_column("tokens", "last_used_at")
     op.drop_column("tokens", "scopes")
+    op.drop_index(op.f("ix_predictions_version_id_completed_at"), table_name="predictions")
     op.drop_index("ix_predictions_web", table_name="predictions", postgresql_where=sa.text("source = 'web'"))
     op.drop_index(
         "ix_predictions_kept",
