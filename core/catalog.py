@@ -280,7 +280,7 @@ async def list_models(
 async def run_counts(tx: Transaction, models: list[str]) -> dict[str, int]:
     """How many charged runs each of these Models (`owner/name`) has had; those without any are not named.
 
-    Counts records: 40 ms for a million of them, so that who asks often remembers the answer.
+    Counts records, 0.1 s for a million of them: who asks often remembers the answer.
     """
     counted = select(UsageRecord.model, func.count().label("runs")).where(UsageRecord.model.in_(models))
     return {row.model: row.runs for row in await tx.all(counted.group_by(UsageRecord.model))}

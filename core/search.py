@@ -1,7 +1,8 @@
 """What people look for: Models and collections by their words. Any text is a fine query; its operators mean nothing.
 
 A Model is found if each word of the query begins a word of its name, description or README, or its owner's name; or if
-the query stands in its name or description just as it is.
+the query stands in its name or description just as it is. Every Model is looked at, which takes 50 µs where a README
+has 4 kB; an index would be passed over, because Postgres does not count what it costs to read long values.
 """
 
 import re
@@ -103,8 +104,9 @@ async def collections(tx: Transaction, account_id: str | None, query: Query, lim
 def _names(account_id: str | None) -> Any:
     inside: Select = (
         select(Account.username + "/" + Model.name)
+        .select_from(CollectionModel)
+        .join(Model, Model.id == CollectionModel.model_id)
         .join(Account, Account.id == Model.owner_id)
-        .join(CollectionModel, CollectionModel.model_id == Model.id)
         .where(CollectionModel.slug == Collection.slug)
         .order_by(CollectionModel.position)
         .correlate(Collection)

@@ -1,19 +1,20 @@
 """Versions: named three ways, seen by those who may, prepared by one at a time, and then never changed."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import Row, func, select, text, update
 
-from core import accounts, catalog
+from core import accounts, catalog, ownership, versions
 from core.catalog import version_id
-from core.errors import InvalidVersion, NotFound
+from core.database import Transaction
+from core.errors import Conflict, InvalidVersion, NotFound
 from core.ids import new_id
 from core.lifecycle import VersionStatus
 from core.redis import SCHEDULER_BELL
 from core.resources import Resources
-from core.tables import Model, Version
+from core.tables import Account, Model, Version
 from tests.support.factories import TEXT_OUTPUT, add_account, add_runnable, add_version
 
 READY = {"openapi_schema": TEXT_OUTPUT, "cog_version": "0.23.1", "slots": 1, "config": {}}
@@ -75,6 +76,79 @@ async def test_publishing_the_same_artifact_again_changes_nothing(resources: Res
         )
         assert again == row.id == version_id(row.model_id, row.artifact_kind, row.artifact)
         assert await catalog.get_version(tx, again) == row
+
+
+async def published_again(tx: Transaction, row: Row, artifact: str) -> Row:
+    """The Version of that artifact, which now is the latest of the same Model."""
+    limits = {"slots": 1, "timeout_seconds": 60, "setup_timeout_seconds": 60}
+    id = await catalog.publish(tx, row.model_id, "bundle", artifact, config={}, cog_version="0.23.1", **limits)
+    return await catalog.get_version(tx, id)
+
+
+async def latest_of(tx: Transaction, row: Row) -> tuple[str | None, datetime | None]:
+    model = await tx.one(select(Model).where(Model.id == row.model_id))
+    return model.latest_version_id, model.latest_version_created_at
+
+
+async def test_a_model_knows_its_latest_version_and_since_when_whatever_is_published_or_deleted(
+    resources: Resources,
+) -> None:
+    async with resources.database.transaction() as tx:
+        one = await catalog.get_version(tx, await add_version(tx))
+        await tx.execute(update(Model).where(Model.id == one.model_id).values(visibility="private"))
+    async with resources.database.transaction() as tx:
+        two = await published_again(tx, one, new_id())
+        assert two.created_at > one.created_at
+        assert await latest_of(tx, one) == (two.id, two.created_at)
+        await published_again(tx, one, one.artifact)
+        assert await latest_of(tx, one) == (one.id, one.created_at)
+        model = await tx.one(
+            select(*Model.__table__.c, Account.username.label("owner")).join(Account).where(Model.id == one.model_id)
+        )
+        await versions.delete(tx, model, one.id)
+        assert await latest_of(tx, one) == (two.id, two.created_at)
+        await versions.delete(tx, model, two.id)
+        assert await latest_of(tx, one) == (None, None)
+
+
+async def test_a_deleted_version_is_nobodys_answer(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        runnable, account = await add_runnable(tx), await add_account(tx)
+        await tx.execute(update(Version).where(Version.id == runnable.version_id).values(deleted_at=func.now()))
+        for reference in (runnable.version_id, runnable.model, f"{runnable.model}:{runnable.version_id}"):
+            with pytest.raises(InvalidVersion):
+                await catalog.resolve(tx, account.id, reference)
+        assert runnable.version_id in await catalog.versions_by_id(tx, [runnable.version_id])
+
+
+async def test_a_model_is_not_deleted_under_a_version_that_is_being_published(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        owner = await add_account(tx)
+        await catalog.put_hardware(tx, "cpu", "CPU", 1)
+        model = await ownership.create_model(tx, owner, new_id(), "model", "cpu")
+
+    async def delete() -> None:
+        async with resources.database.transaction() as tx:
+            await ownership.delete_model(tx, owner.id, owner.username, "model")
+
+    async with resources.database.transaction() as tx:
+        limits = {"slots": 1, "timeout_seconds": 60, "setup_timeout_seconds": 60}
+        await catalog.publish(tx, model.id, "bundle", new_id(), config={}, cog_version="0.23.1", **limits)
+        deleting = asyncio.create_task(delete())
+        await until_somebody_waits(resources)
+    with pytest.raises(Conflict, match="has versions"):
+        await deleting
+
+
+async def until_somebody_waits(resources: Resources) -> None:
+    """For a lock that another transaction holds."""
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    async with resources.database.autocommit() as tx:
+        for _ in range(500):
+            if await tx.scalar(waiting):
+                return
+            await asyncio.sleep(0.02)
+    pytest.fail("Nobody waited.")
 
 
 async def test_equal_artifacts_of_two_models_are_two_versions() -> None:
