@@ -1,7 +1,7 @@
 """`Idempotency-Key`: the same request again gets the same answer, and makes nothing twice. In no official client.
 
-A refused request (4xx, a throttled one too) releases its key. One that broke on our side keeps it: it may have made
-something, and the next try with that key will find it.
+A refused request (4xx, a throttled one too) releases its key. One that broke on our side, or found what it was to make
+there already, keeps it: an earlier try may have made it, and the next one with that key must not make another.
 """
 
 import hashlib
@@ -65,4 +65,4 @@ async def _digest(request: Request) -> bytes:
 
 def _is_refusal(error: Exception) -> bool:
     status = error.status if isinstance(error, MillraceError) else getattr(error, "status_code", 422)
-    return status < 500
+    return status < 500 and status != Conflict.status
