@@ -3,6 +3,7 @@
 Paths and names of operations are those of the original's document. Aliases of paths are not in it.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any, get_args
@@ -58,6 +59,8 @@ _TAGS = {
     "account": "Who is calling, and what was used.",
 }
 
+#: Verbs that are about more than one thing.
+_OF_MANY = ("list", "search", "recover")
 _OUTCOMES = {200: "As asked.", 201: "It was created.", 202: "Accepted: it goes on by itself.", 204: "It is done."}
 _STILL_RUNNING = "It was created, and had not ended when the wait was over: its status is `starting`."
 
@@ -107,8 +110,8 @@ def document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     }
     found["security"] = [{_SCHEME: []}]
     found["paths"] = {path.removeprefix(_PREFIX): item for path, item in found["paths"].items()}
-    _drop_titles(found["paths"])
-    _drop_titles(found["components"]["schemas"])
+    _simplify(found["paths"])
+    _simplify(found["components"]["schemas"])
     return found
 
 
@@ -135,10 +138,10 @@ def _complete(operation: dict[str, Any], method: str, route: RouteContext) -> No
 
 def _summary(operation_id: str) -> str:
     """`models.versions.list`: List model versions."""
-    *nouns, verb = operation_id.replace("_", " ").split(".")
-    owners, last = [noun.removesuffix("s") for noun in nouns[:-1]], nouns[-1:]
-    things = last if verb == "list" else [noun.removesuffix("s") for noun in last]
-    return " ".join([verb.capitalize(), *owners, *things])
+    *nouns, verb = operation_id.split(".")
+    singular = [re.sub("s$", "", re.sub("ies$", "y", noun)) for noun in nouns]
+    things = [*singular[:-1], *nouns[-1:]] if verb in _OF_MANY else singular
+    return " ".join([verb.capitalize(), *things])
 
 
 def _security(access: Access, is_visited: bool) -> list[dict[str, list[str]]]:
@@ -183,10 +186,15 @@ def _depends_on(dependant: Dependant, call: Callable[..., Any]) -> bool:
     return any(inner.call is call or _depends_on(inner, call) for inner in dependant.dependencies)
 
 
-def _drop_titles(node: Any) -> None:
-    """Those which only repeat the name of a field in capitals."""
+def _simplify(node: Any) -> None:
+    """Drops titles that only repeat the name of a field in capitals, and says `this or null` in the short way."""
     children = list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
-    if isinstance(node, dict) and "properties" not in node and isinstance(node.get("title"), str):
-        del node["title"]
     for child in children:
-        _drop_titles(child)
+        _simplify(child)
+    if isinstance(node, dict):
+        if "properties" not in node and isinstance(node.get("title"), str):
+            del node["title"]
+        match node.get("anyOf"):
+            case [{"type": str(kind), **rest}, {"type": "null"}] if "enum" not in rest and "const" not in rest:
+                del node["anyOf"]
+                node |= {"type": [kind, "null"], **rest, **node}
