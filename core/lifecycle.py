@@ -24,7 +24,7 @@ LIVE_PREDICTION = (PredictionStatus.STARTING, PredictionStatus.PROCESSING)
 #: (from, to): the verbs in core/predictions.py that move it.
 PREDICTION_EDGES: dict[tuple[PredictionStatus, PredictionStatus], str] = {
     (PredictionStatus.STARTING, PredictionStatus.PROCESSING): "start",
-    (PredictionStatus.STARTING, PredictionStatus.CANCELED): "cancel",
+    (PredictionStatus.STARTING, PredictionStatus.CANCELED): "cancel, cancel_target",
     (PredictionStatus.STARTING, PredictionStatus.FAILED): "refuse",
     (PredictionStatus.STARTING, PredictionStatus.ABORTED): "expire",
     (PredictionStatus.PROCESSING, PredictionStatus.STARTING): "interrupt",
