@@ -27,6 +27,8 @@ from core.tokens import Scope
 
 MEDIA_TYPE = "application/problem+json"
 _SCHEMA = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+#: Parameters that are refused with 400, not 422.
+_READ_BY_HAND = {"cursor", "query"}
 _CHANGES = ("post", "put", "patch", "delete")
 
 _KINDS: tuple[type[MillraceError], ...] = (
@@ -90,7 +92,7 @@ def _possible(
     places = {parameter["in"] for parameter in operation.get("parameters", ())}
     names = {parameter["name"] for parameter in operation.get("parameters", ())}
     yield from (MillraceError, Unavailable)
-    if has_body or access.creates or "cursor" in names:
+    if has_body or access.creates or names & _READ_BY_HAND:
         yield BadRequest
     if has_token or is_visited:
         yield Unauthenticated
