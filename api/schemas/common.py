@@ -4,13 +4,21 @@
 Python 1.x and Swift break on a null where they expect nothing.
 """
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 T = TypeVar("T")
 
 Url = Annotated[str, Field(json_schema_extra={"format": "uri"})]
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: For integers of a request: to JSON Schema 2.0 is one, too. Stands after `Field`, or the schema loses the bounds.
+WHOLE = BeforeValidator(_whole)
 
 
 class Page(BaseModel, Generic[T]):

@@ -6,16 +6,16 @@ from typing import Annotated
 from pydantic import MISSING, BaseModel, ConfigDict, Field
 
 from api.schemas.account import AccountResponse
+from api.schemas.common import WHOLE
 from api.schemas.models import Name, Sku
 
 ModelName = Annotated[str, Field(pattern=r"^[^/:\s]+/[^/:\s]+$", max_length=300, description="`owner/name`.")]
 VersionId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="One of that model.")]
-Minimum = Annotated[int, Field(ge=0, le=5, description="So many instances are kept warm.")]
+Minimum = Annotated[int, Field(ge=0, le=5, description="So many instances are kept warm."), WHOLE]
 Maximum = Annotated[
     int,
-    Field(
-        ge=0, le=20, description="Never more instances than that. With 0 it is disabled: what is under way is canceled."
-    ),
+    Field(ge=0, le=20, description="Never more instances. 0 disables it: what is under way is canceled."),
+    WHOLE,
 ]
 
 

@@ -159,6 +159,7 @@ async def test_what_does_not_exist_or_go_together_is_pointed_to(
         ("min_instances", 6),
         ("max_instances", 21),
         ("max_instances", "3"),
+        ("max_instances", 2.5),
         ("name", "With Spaces"),
         ("name", ""),
         ("model", "no-owner"),
@@ -172,6 +173,11 @@ async def test_what_is_no_such_value_is_an_invalid_field(
     assert answer.status_code == 422
     [invalid] = answer.json()["invalid_fields"]
     assert field in invalid["field"] + invalid["description"]
+
+
+async def test_two_point_nought_is_an_integer_in_json(client: httpx.AsyncClient, published: Published) -> None:
+    path = await deploy(client, published, max_instances=2.0)
+    assert (await client.get(path)).json()["current_release"]["configuration"]["max_instances"] == 2
 
 
 async def test_only_what_one_may_run_can_be_deployed(
