@@ -234,9 +234,10 @@ _MOMENTS = {
     ModelOrder.LATEST_VERSION: func.coalesce(Model.latest_version_created_at, Model.created_at),
     ModelOrder.MODEL: Model.created_at,
 }
-#: A Model as it is read: with its owner's name, without what only the search looks at.
+#: Long, and not looked at where a Model is shown.
+_APART = ("readme", "searchable")
 _COLUMNS = (
-    *(column for column in Model.__table__.c if column is not Model.__table__.c.searchable),
+    *(column for column in Model.__table__.c if column.name not in _APART),
     Account.username.label("owner"),
 )
 
@@ -257,6 +258,14 @@ async def get_model(tx: Transaction, account_id: str, owner: str, name: str) -> 
     if row is None:
         raise NotFound("The requested model could not be found.")
     return row
+
+
+async def get_readme(tx: Transaction, account_id: str, owner: str, name: str) -> str:
+    model = await get_model(tx, account_id, owner, name)
+    readme = await tx.scalar(select(Model.readme).where(Model.id == model.id))
+    if readme is None:
+        raise NotFound(f"{owner}/{name} has no README.")
+    return readme
 
 
 async def list_models(

@@ -16,7 +16,7 @@ from api.schemas.common import Page
 from api.schemas.models import ModelChanges, ModelRequest, ModelResponse
 from core import catalog, ownership, search
 from core.catalog import ModelOrder
-from core.errors import BadRequest, Forbidden, NotFound
+from core.errors import BadRequest, Forbidden
 from core.tokens import Scope
 
 router = APIRouter(tags=["models"], route_class=Route)
@@ -136,7 +136,4 @@ async def remove(model_owner: str, model_name: str, caller: Caller, tx: Tx) -> R
 @needs(Scope.READ)
 async def get_readme(model_owner: str, model_name: str, caller: Caller, tx: Reading) -> PlainTextResponse:
     """Get the README of a Model, in Markdown."""
-    row = await catalog.get_model(tx, caller.id, model_owner, model_name)
-    if row.readme is None:
-        raise NotFound(f"{model_owner}/{model_name} has no README.")
-    return PlainTextResponse(row.readme)
+    return PlainTextResponse(await catalog.get_readme(tx, caller.id, model_owner, model_name))

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Row, insert, select
 
 from api.pagination import MODELS_PAGE_SIZE
+from api.state import State
 from core.ids import new_id
 from core.ownership import MAX_MODELS
 from core.resources import Resources
@@ -59,6 +60,24 @@ async def test_runs_are_counted(client: httpx.AsyncClient, scene: Scene, caller:
     created = (await client.post("/v1/predictions", json=body)).json()
     await scene.finish(await scene.start(created["id"]), "hello Ada")
     assert (await client.get(f"/v1/models/{published.model}")).json()["run_count"] == 1
+
+
+async def test_runs_are_counted_anew_only_twice_a_minute(
+    resources: Resources, client: httpx.AsyncClient, scene: Scene, caller: Caller
+) -> None:
+    """Counting reads every record of a Model, a million for a popular one."""
+    published, state = await scene.publish(caller), State(resources)
+
+    async def count(state: State) -> dict[str, int]:
+        async with resources.database.autocommit() as tx:
+            return await state.run_counts(tx, [published.model, "nobody/nothing"])
+
+    assert await count(state) == {published.model: 0, "nobody/nothing": 0}
+    body = {"version": published.version, "input": {"text": "Ada"}}
+    created = (await client.post("/v1/predictions", json=body)).json()
+    await scene.finish(await scene.start(created["id"]), "hello Ada")
+    assert await count(state) == {published.model: 0, "nobody/nothing": 0}
+    assert await count(State(resources)) == {published.model: 1, "nobody/nothing": 0}
 
 
 async def test_models_come_in_pages_newest_first(

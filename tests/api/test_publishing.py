@@ -1,5 +1,7 @@
 """An image becomes a Version of a Model over HTTP."""
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -73,3 +75,11 @@ async def test_publishing_may_move_a_model_to_other_hardware(
         assert (await client.post(path, json=body)).status_code == 201
     async with resources.database.autocommit() as tx:
         assert (await catalog.get_model(tx, caller.id, caller.username, "moved")).hardware_sku == sku
+
+
+async def test_the_first_two_versions_at_once_are_two_of_one_model(client: httpx.AsyncClient, caller: Caller) -> None:
+    path = f"/v1/models/{caller.username}/together/versions"
+    images = [f"registry.example.com/me/my-model@sha256:{digit * 64}" for digit in "12"]
+    answers = await asyncio.gather(*(client.post(path, json={"image": image}) for image in images))
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert len((await client.get(path)).json()["results"]) == 2
