@@ -92,11 +92,12 @@ async def _http(request: Request, error: HTTPException) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Those of every route at its path: the framework names those of the first one."""
-    routes = [
+    """Those of every route at its path, the most exact one: the framework names those of the first route."""
+    found = [
         route for route in iter_route_contexts(request.app.routes) if route.path_regex.match(request.scope["path"])
     ]
-    return sorted({method for route in routes for method in route.methods})
+    path = min((route.path_format for route in found), key=lambda path: path.count("{"))
+    return sorted({method for route in found if route.path_format == path for method in route.methods})
 
 
 async def _cut_off(request: Request, error: ClientDisconnect) -> Response:
