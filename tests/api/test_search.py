@@ -173,6 +173,7 @@ async def test_no_more_models_are_found_than_asked_for(client: httpx.AsyncClient
 async def test_pages_of_this_server_are_found(anonymous: httpx.AsyncClient, text: str, href: str) -> None:
     pages = (await anonymous.get("/v1/search", params={"query": text})).json()["pages"]
     assert href in [page["href"] for page in pages]
+    assert [(await anonymous.get(page["href"])).status_code for page in pages] == [200] * len(pages)
 
 
 def test_a_query_is_bounded_whatever_is_sent() -> None:
