@@ -36,6 +36,8 @@ _FIELD_TYPES = {
     "extra_forbidden": "additional_property_not_allowed",
     "string_too_short": "string_gte",
     "string_too_long": "string_lte",
+    "greater_than_equal": "number_gte",
+    "less_than_equal": "number_lte",
 }
 
 #: More help nobody, and one body may hold a hundred thousand mistakes.

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from api import showing
-from api.access import anyone
+from api.access import Bucket, anyone
 from api.dependencies import StateDep, Visitor
 from api.gate import Route
 from api.responses import Json
@@ -42,6 +42,7 @@ _QUERY = {
 @anyone
 async def find(
     state: StateDep,
+    request: Request,
     visitor: Visitor,
     query: Annotated[str | None, Query(include_in_schema=False)] = None,
     limit: Annotated[int, Query(ge=1, le=50, description="How many Models at most.")] = 20,
@@ -51,6 +52,7 @@ async def find(
     if wanted is None:
         raise BadRequest('Query parameter "query" is required')
     account_id = visitor and visitor.id
+    await state.limits.take(account_id or f"address {request.client and request.client.host}", Bucket.CALLS)
     async with state.database.autocommit() as tx:
         rows = await search.models(tx, account_id, wanted, limit)
         collections = await search.collections(tx, account_id, wanted, _MOST_COLLECTIONS)

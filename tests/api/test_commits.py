@@ -10,8 +10,9 @@ from core.resources import Resources
 
 # Raises when the transaction commits, which is when a full disk or a lost connection does, too.
 _REFUSE = """
-CREATE FUNCTION refuse_commit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''the disk is full''; END';
-CREATE CONSTRAINT TRIGGER refuse_commit AFTER DELETE ON files DEFERRABLE INITIALLY DEFERRED
+CREATE FUNCTION refuse_commit() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN RAISE EXCEPTION ''the disk is full'' USING ERRCODE = ''disk_full''; END';
+CREATE CONSTRAINT TRIGGER refuse_commit AFTER DELETE OR UPDATE ON files DEFERRABLE INITIALLY DEFERRED
 FOR EACH ROW WHEN (OLD.name = 'unforgettable.txt') EXECUTE FUNCTION refuse_commit();
 """
 _ALLOW = "DROP TRIGGER refuse_commit ON files; DROP FUNCTION refuse_commit();"

@@ -100,3 +100,9 @@ async def test_without_redis_nobody_is_refused(settings: Settings) -> None:
         assert await Limits(settings, redis).take(new_id(), Bucket.CREATES) is None
     finally:
         await redis.aclose(close_connection_pool=True)
+
+
+async def test_who_has_no_token_is_counted_by_address(strict: Settings) -> None:
+    async with client_of(strict, None) as anonymous:
+        answers = [await anonymous.get("/v1/search?query=x") for _ in range(CALLS + 1)]
+    assert [answer.status_code for answer in answers] == [200] * CALLS + [429]

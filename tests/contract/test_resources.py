@@ -11,6 +11,11 @@ HELLO = "millrace/hello-world"
 
 
 @pytest.fixture
+async def account(models: Platform) -> Caller:
+    return await Scene(models.resources).caller()
+
+
+@pytest.fixture
 async def version(models: Platform) -> str:
     answer = await models.client.request("GET", f"/models/{HELLO}")
     return answer.body["latest_version"]["id"]
