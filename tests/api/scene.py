@@ -1,6 +1,5 @@
 """Accounts, Models and predictions for tests of the api, and what a node does with them, all through the verbs."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,6 @@ from core.lifecycle import InstanceStatus, PredictionStatus
 from core.predictions import Outcome
 from core.resources import Resources
 from core.tables import Prediction
-from core.tokens import Scope
 
 TEXT = {"title": "Output", "type": "string"}
 CHUNKS = {
@@ -91,11 +89,10 @@ class Scene:
             await tokens.add(tx, row.id, token, "test")
         return Caller(row.id, row.username, token, row.webhook_secret)
 
-    async def token(self, caller: Caller, scopes: Collection[Scope] = tokens.EVERY_SCOPE) -> str:
+    async def token(self, caller: Caller) -> str:
         """Another token of the same account."""
-        token = tokens.new_token()
         async with self._database.transaction() as tx:
-            await tokens.add(tx, caller.id, token, "another", scopes)
+            _, token = await tokens.create(tx, new_id(), caller.id, "another")
         return token
 
     async def publish(
