@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from core import files, idempotency, retention
+from core import accounts, files, idempotency, retention
 from core.clock import monotonic
 from core.database import Transaction
 from core.log import get_logger
@@ -51,7 +51,11 @@ def _expired(settings: Settings) -> list[tuple[str, Verb]]:
         for source, seconds in kept.items()
         if seconds
     ]
-    return [*removals, ("idempotency_keys", partial(idempotency.forget_expired, limit=_ROWS))]
+    return [
+        *removals,
+        ("idempotency_keys", partial(idempotency.forget_expired, limit=_ROWS)),
+        ("webhook_secrets", accounts.forget_expired_secrets),
+    ]
 
 
 def _left_behind(version_id: str) -> list[tuple[str, Verb]]:
