@@ -3,6 +3,7 @@
 Its files are under a name that follows from their content, so that a browser may keep them for ever.
 """
 
+import asyncio
 import hashlib
 from functools import lru_cache
 from pathlib import Path
@@ -38,7 +39,8 @@ def install(app: FastAPI, settings: Settings) -> None:
         return orjson.dumps(openapi.document(app, settings))
 
     async def document() -> Response:
-        return Response(rendered(), headers=_DOCUMENT_HEADERS, media_type="application/json")
+        # The first time it takes half a second, in which streams and waiters are not to stand still.
+        return Response(await asyncio.to_thread(rendered), headers=_DOCUMENT_HEADERS, media_type="application/json")
 
     async def page() -> HTMLResponse:
         return HTMLResponse(html, headers=_PAGE_HEADERS)
