@@ -4,17 +4,23 @@ Knows Cog's OpenAPI 3.0 dialect (`nullable`, `allOf` enums, `format: uri` files)
 schema comes out of somebody's image, so nothing it refers to is fetched, and no value of an input is ever quoted.
 """
 
+import binascii
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import jsonschema_rs
 
 from core.errors import Invalid, InvalidField, InvalidInput
 from core.input_problems import problems_of
 
-#: What a file input may be. Cog passes any other string straight to the model as a path on the container's disk.
-_FILE_SCHEMES = ("https://", "http://", "data:")
+# A longer data URI is believed: decoding it would hold up the event loop for many milliseconds.
+_DECODED_CHARACTERS = 2**18
+
+# An http(s) URL up to its path. Bounded, because `urlsplit` keeps what it has parsed.
+_ADDRESS = re.compile(r"https?://(?:[^/?#]{0,300}@)?[^/?#@\s\x00-\x1f\x7f]{1,300}(?=[/?#]|\Z)")
 
 # Digits of the largest number that JSON, as we write it, can carry; a longer string is no number anyone meant.
 _NUMBER_CHARACTERS = 64
@@ -35,13 +41,14 @@ class InputSchema:
         self._input = self._components.get("schemas", {}).get("Input")
         self._properties: Mapping[str, Any] = (self._input or {}).get("properties", {})
         self._validator = None if self._input is None else _compile(self._components)
+        self._nulls = {name: None for name, schema in self._properties.items() if self._is_sent_as_null(schema)}
 
     def prepare(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The input as the container gets it. Raises `InvalidInput` naming every field that fails."""
         if self._validator is None:
             cleaned, problems = dict(given), []
         else:
-            cleaned = {
+            cleaned = self._nulls | {
                 name: self._coerce(self._properties[name], value)
                 for name, value in given.items()
                 if name in self._properties and not (value is None and self._may_be_missing(name))
@@ -64,6 +71,11 @@ class InputSchema:
         # Rust Cog rejects an explicit null even where it is the default, so such a null never reaches it.
         return name not in self._input.get("required", [])
 
+    def _is_sent_as_null(self, schema: Mapping[str, Any]) -> bool:
+        # Classic Cog may demand an `Optional` without a default although its schema does not, and always takes null.
+        is_classic = "WebhookEvent" in self._components.get("schemas", {})
+        return is_classic and schema.get("nullable") is True and "default" not in schema
+
     def _resolve(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         for candidate in schema.get("allOf", [schema]):
             if "$ref" in candidate:
@@ -77,7 +89,7 @@ class InputSchema:
             case "integer" if isinstance(value, str | float):
                 return _integer(value)
             case "number" if isinstance(value, str):
-                return _number(value)
+                return _read(float, value)
             case "array" if isinstance(value, list):
                 return [self._coerce(schema.get("items", {}), item) for item in value]
         return value
@@ -85,7 +97,7 @@ class InputSchema:
     def _unreachable_files(self, schema: Mapping[str, Any], value: Any, field: str) -> Iterator[InvalidField]:
         """Every place that holds a file, however deep, and no URL."""
         schema = self._resolve(schema)
-        if isinstance(value, str) and self._is_file(schema) and not value.startswith(_FILE_SCHEMES):
+        if isinstance(value, str) and self._is_file(schema) and not _is_fetchable(value):
             yield InvalidField("format", field, "Must be an http(s) URL or a data: URI")
         for option in schema.get("anyOf", []):
             if not isinstance(value, str):
@@ -117,7 +129,7 @@ def _compile(components: Mapping[str, Any]) -> jsonschema_rs.Validator:
 
 
 def _in_json_schema(schema: Any) -> Any:
-    """OpenAPI's `nullable` in JSON Schema's words. An input may itself be called `nullable`."""
+    """Cog's OpenAPI in JSON Schema's words. An input may itself be called `nullable` or `pattern`."""
     if isinstance(schema, list):
         return [_in_json_schema(item) for item in schema]
     if not isinstance(schema, dict):
@@ -125,30 +137,70 @@ def _in_json_schema(schema: Any) -> Any:
     if schema.get("nullable") is True:
         rest = {key: value for key, value in schema.items() if key != "nullable"}
         return {"anyOf": [_in_json_schema(rest), {"type": "null"}]}
-    return {key: _in_json_schema(value) for key, value in schema.items()}
+    # Beyond 64 bits the api reads a whole number as a float, which has lost some of its digits.
+    bounds = {"minimum": _SMALLEST_INTEGER, "maximum": _LARGEST_INTEGER} if schema.get("type") == "integer" else {}
+    return bounds | {key: _in_json_schema(value) for key, value in schema.items() if not _is_meaningless(key, value)}
+
+
+def _is_meaningless(key: str, value: Any) -> bool:
+    """Classic Cog writes empty unions for lists of files; and a pattern may be of a dialect that only Python knows."""
+    if key == "pattern" and isinstance(value, str):
+        try:
+            jsonschema_rs.validator_for({"pattern": value})
+        except ValueError:
+            return True
+    return key == "anyOf" and value == []
+
+
+def _is_fetchable(value: str) -> bool:
+    """Whether Cog can read a file there. Newer Cog passes what begins otherwise to the model, as a path on its disk."""
+    return _is_data(value) if value.startswith("data:") else _has_address(value)
+
+
+def _is_data(uri: str) -> bool:
+    """As urllib reads it, which Cog uses."""
+    header, comma, content = uri.partition(",")
+    try:
+        if header.endswith(";base64") and len(content) <= _DECODED_CHARACTERS:
+            binascii.a2b_base64(unquote_to_bytes(content))
+    except binascii.Error:
+        return False
+    return bool(comma)
+
+
+def _has_address(url: str) -> bool:
+    """Whether there is a host to ask, and a port if one is named."""
+    address = _ADDRESS.match(url)
+    if address is None:
+        return False
+    try:
+        parts = urlsplit(address[0])
+        return bool(parts.hostname) and parts.hostname[0] not in "*." and (parts.port is None or parts.port >= 0)
+    except ValueError:  # `port` raises where it is no number
+        return False
 
 
 def _integer(value: str | float) -> Any:
-    if isinstance(value, str) and len(value) > _NUMBER_CHARACTERS:
-        return value
-    try:
-        whole = int(value)
-    except (ValueError, OverflowError):
-        return value
-    if isinstance(value, float) and whole != value:
-        return value
-    return whole if _SMALLEST_INTEGER <= whole <= _LARGEST_INTEGER else value
+    """The whole number that this is, else the value itself."""
+    number = _read(int, value) if isinstance(value, str) else value
+    if isinstance(number, str):
+        number = _read(float, number)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    is_whole = isinstance(number, int) and _SMALLEST_INTEGER <= number <= _LARGEST_INTEGER
+    return number if is_whole else value
 
 
-def _number(value: str) -> Any:
-    if len(value) > _NUMBER_CHARACTERS:
-        return value
+def _read(kind: type[int] | type[float], text: str) -> Any:
+    """The number that is written there, else the text itself."""
+    if len(text) > _NUMBER_CHARACTERS:
+        return text
     try:
-        number = float(value)
+        number = kind(text)
     except ValueError:
-        return value
+        return text
     # JSON has no words for infinity and NaN.
-    return number if math.isfinite(number) else value
+    return number if math.isfinite(number) else text
 
 
 def _strings(value: Any) -> Iterator[str]:

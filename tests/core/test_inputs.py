@@ -166,6 +166,8 @@ def test_the_value_of_a_secret_is_in_no_error() -> None:
         ("integer", "42", 42),
         ("integer", "-1", -1),
         ("integer", 10.0, 10),
+        ("integer", "10.0", 10),
+        ("integer", "18446744073709551615", 2**64 - 1),
         ("number", "0.5", 0.5),
         ("number", "1e3", 1000.0),
         ("number", 3, 3),
@@ -189,6 +191,12 @@ def test_numbers_in_lists_and_enums_are_coerced_too() -> None:
 @pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "one", "", "1" * 100])
 def test_what_json_cannot_carry_is_no_number(text: str) -> None:
     assert [field.type for field in refused(schema(x={"type": "number"}), x=text)] == ["invalid_type"]
+
+
+@pytest.mark.parametrize("value", ["1.5", "1e20", 1e20, -1e19, str(2**64)])
+def test_what_is_not_whole_or_too_long_for_64_bits_is_no_integer(value: Any) -> None:
+    """The api has read a longer one as a float: some of its digits are lost already."""
+    assert [field.field for field in refused(schema(x={"type": "integer"}), x=value)] == ["input.x"]
 
 
 def test_a_string_is_not_coerced_where_a_string_is_asked_for() -> None:
@@ -254,7 +262,27 @@ def test_a_file_is_an_http_url_or_a_data_uri_and_nothing_else(value: str) -> Non
     ]
 
 
-@pytest.mark.parametrize("value", ["https://host/x", "http://host/x", "data:text/plain;base64,aGk="])
+@pytest.mark.parametrize(
+    "value",
+    ["data:", "data:text/plain;base64", "data:;base64,abc", "http:x", "http://", "http:///x", "http://:80/x"]
+    + ["https://host:port/", "https://host:65536/", "https://[::1/x", "https://ho st/x", "https://*/x", "https://?x"],
+)
+def test_a_file_that_no_container_could_read_is_refused(value: str) -> None:
+    """Its prediction would fail, after a boot perhaps."""
+    assert [field.type for field in refused(schema(image=FILE), image=value)] == ["format"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://host/x",
+        "http://host",
+        "http://user:pass@host:8080?a=b#c",
+        "https://[::1]:80/",
+        "https://h/" + "x" * 9999,
+    ]
+    + ["data:text/plain;base64,aGk=", "data:,", "data:;base64,aG%6b%3d", "data:,100% plain text"],
+)
 def test_urls_and_data_uris_are_files(value: str) -> None:
     assert schema(image=FILE).prepare({"image": value}) == {"image": value}
 
@@ -300,6 +328,32 @@ def test_a_union_with_text_may_be_text() -> None:
     assert model.prepare({"source": "a poem"}) == {"source": "a poem"}
 
 
+# --- what Cog writes and no validator reads ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", ["(?P<one>.)(?P=one)", r"\A[a-z]+\Z", "("])
+def test_a_pattern_that_only_python_can_read_is_not_checked_but_all_the_rest_is(pattern: str) -> None:
+    model = schema(x={"type": "string", "pattern": pattern, "maxLength": 3}, pattern={"type": "integer"})
+    assert model.prepare({"x": "ABC"}) == {"x": "ABC"}
+    assert [field.type for field in refused(model, x="long", pattern="(")] == ["string_lte", "invalid_type"]
+
+
+def test_an_empty_union_refuses_nothing() -> None:
+    """Classic Cog writes it for an optional list of files."""
+    files = {"type": "array", "items": {**FILE, "anyOf": []}, "nullable": True}
+    assert schema(files=files).prepare({"files": ["data:,x"]}) == {"files": ["data:,x"]}
+    assert refused(schema(files=files), files=["x.png"])
+
+
+def test_classic_cog_is_told_of_an_optional_without_a_default_that_is_missing() -> None:
+    """It may demand it although its schema does not; only classic Cog's document has this component."""
+    seed, style = {"type": "integer", "nullable": True}, {"type": "string", "nullable": True, "default": "ink"}
+    classic = schema(components={"WebhookEvent": {"type": "string"}}, seed=seed, style=style)
+    assert classic.prepare({"style": None}) == {"seed": None}
+    assert classic.prepare({"seed": 1, "style": "oil"}) == {"seed": 1, "style": "oil"}
+    assert schema(seed=seed).prepare({"seed": None}) == {}
+
+
 # --- what cannot be ---------------------------------------------------------------------------------------------------
 
 
@@ -311,9 +365,7 @@ def test_text_that_the_database_cannot_keep_is_refused_with_or_without_a_schema(
             ]
 
 
-@pytest.mark.parametrize(
-    "broken", [{"type": "nothing"}, {"type": "string", "pattern": "("}, {"$ref": "#/components/schemas/Missing"}]
-)
+@pytest.mark.parametrize("broken", [{"type": "nothing"}, {"$ref": "#/components/schemas/Missing"}])
 def test_a_schema_that_cannot_be_compiled_says_so(broken: dict[str, Any]) -> None:
     with pytest.raises(Invalid, match="The input schema of this version cannot be used"):
         schema(x=broken)
