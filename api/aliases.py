@@ -1,8 +1,8 @@
 """Other paths under which clients call: each is `/v1/…`. Pure ASGI, before routing; nothing is redirected.
 
-    /v1/v1/…                Python 1.x adds /v1 to the base URL, where every other client expects it already
-    /…                      Python 2.x with the base URL of 1.x; only with a token, for pages live there as well
-    /v1/https://host/v1/…   Go puts its base URL before `next`, which is a whole URL
+/v1/v1/…                Python 1.x adds /v1 to the base URL, where every other client expects it already
+/…                      Python 2.x with the base URL of 1.x; only with a token, for pages live there as well
+/v1/https://host/v1/…   Go puts its base URL before `next`, which is a whole URL
 """
 
 import re

@@ -40,9 +40,6 @@ _FIELD_TYPES = {
     "less_than_equal": "number_lte",
 }
 
-#: More help nobody, and one body may hold a hundred thousand mistakes.
-_MOST_FIELDS = 100
-
 
 def problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None, **extra: Any) -> Response:
     document = {"title": title, "detail": detail, "status": status, **extra}
@@ -69,7 +66,7 @@ async def _invalid_request(request: Request, error: RequestValidationError) -> R
         return await _ours(request, UnsupportedMediaType())
     # FastAPI's frame holds the error and the error that frame: the body would stay until the garbage collector comes.
     error.with_traceback(None)
-    return await _ours(request, InvalidInput([_field(item) for item in error.errors()[:_MOST_FIELDS]]))
+    return await _ours(request, InvalidInput([_field(item) for item in error.errors()]))
 
 
 def _field(item: dict[str, Any]) -> InvalidField:

@@ -19,8 +19,12 @@
 A docstring is the default message; `detail` is always one string, since Swift and Go decode nothing else.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+#: More help nobody, and one body may hold a hundred thousand mistakes.
+_MOST_FIELDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +158,9 @@ class InvalidInput(Invalid):
 
     code, title = "invalid_input", "Input validation failed"
 
-    def __init__(self, fields: list[InvalidField]) -> None:
-        super().__init__("".join(field.line() for field in fields))
-        self.fields = fields
+    def __init__(self, fields: Sequence[InvalidField]) -> None:
+        self.fields = fields[:_MOST_FIELDS]
+        super().__init__("".join(field.line() for field in self.fields))
 
     @property
     def members(self) -> dict[str, Any]:

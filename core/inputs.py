@@ -26,6 +26,11 @@ _ADDRESS = re.compile(r"https?://(?:[^/?#]{0,300}@)?[^/?#@\s\x00-\x1f\x7f]{1,300
 _NUMBER_CHARACTERS = 64
 _SMALLEST_INTEGER, _LARGEST_INTEGER = -(2**63), 2**64 - 1
 
+_PLAIN_TYPES = ("string", "integer", "number", "boolean")
+
+# 20,000 wrong items of a list take the validator 0.3 s to tell.
+_MANY_VALUES = 1000
+
 # Stands for a value in the words of the validator, which would quote it otherwise: it may be a secret.
 _MASK = "The value"
 
@@ -53,7 +58,7 @@ class InputSchema:
                 for name, value in given.items()
                 if name in self._properties and not (value is None and self._may_be_missing(name))
             }
-            problems = problems_of(self._validator.iter_errors(cleaned))
+            problems = self._problems(cleaned)
         for name, value in cleaned.items():
             problems += self._unreachable_files(self._properties.get(name, {}), value, f"input.{name}")
             if any("\x00" in text for text in _strings({name: value})):
@@ -62,6 +67,18 @@ class InputSchema:
         if problems:
             raise InvalidInput(problems)
         return cleaned
+
+    def _problems(self, cleaned: Mapping[str, Any]) -> list[InvalidField]:
+        """Of a very long input only the first: the validator makes all errors at once, and holds everything up."""
+        if self._validator.is_valid(cleaned):
+            return []
+        if sum(len(value) for value in cleaned.values() if isinstance(value, list | dict)) <= _MANY_VALUES:
+            return problems_of(self._validator.iter_errors(cleaned))
+        try:
+            self._validator.validate(cleaned)
+        except jsonschema_rs.ValidationError as error:
+            return problems_of([error])
+        return []
 
     def secrets(self) -> list[str]:
         """Names of the inputs that nobody but the model may see."""
@@ -91,7 +108,8 @@ class InputSchema:
             case "number" if isinstance(value, str):
                 return _read(float, value)
             case "array" if isinstance(value, list):
-                return [self._coerce(schema.get("items", {}), item) for item in value]
+                items = schema.get("items", {})
+                return [item if type(item) is int else self._coerce(items, item) for item in value]
         return value
 
     def _unreachable_files(self, schema: Mapping[str, Any], value: Any, field: str) -> Iterator[InvalidField]:
@@ -102,14 +120,19 @@ class InputSchema:
         for option in schema.get("anyOf", []):
             if not isinstance(value, str):
                 yield from self._unreachable_files(option, value, field)
-        if isinstance(value, list):
+        if isinstance(value, list) and self._may_hold_files(items := schema.get("items", {})):
             for index, item in enumerate(value):
-                yield from self._unreachable_files(schema.get("items", {}), item, f"{field}.{index}")
+                yield from self._unreachable_files(items, item, f"{field}.{index}")
         if isinstance(value, dict):
             others = schema.get("additionalProperties")
             known = dict.fromkeys(value, others) if isinstance(others, Mapping) else {}
             for name, part in {**known, **schema.get("properties", {})}.items():
                 yield from self._unreachable_files(part, value.get(name), f"{field}.{name}")
+
+    def _may_hold_files(self, schema: Mapping[str, Any]) -> bool:
+        """Not so for a list of numbers or texts, which may be long."""
+        schema = self._resolve(schema)
+        return schema.get("type") not in _PLAIN_TYPES or schema.get("format") == "uri"
 
     def _is_file(self, schema: Mapping[str, Any]) -> bool:
         """Whether a string can only mean a file here: of a union, no other member takes a string."""
@@ -208,7 +231,8 @@ def _strings(value: Any) -> Iterator[str]:
         yield value
     elif isinstance(value, list):
         for item in value:
-            yield from _strings(item)
+            if not isinstance(item, int | float):
+                yield from _strings(item)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield key

@@ -35,7 +35,7 @@ class RunRequest(BaseModel):
     input: dict[str, Any] = Field(description="What the model's own schema asks for; files as URLs or data URIs.")
     webhook: HttpUrl | None = Field(None, description="Where to send the prediction as it goes on.")
     webhook_events_filter: list[Annotated[WebhookEvent, Field(strict=False)]] | None = Field(
-        None, description="When to send it; default: `output` and `completed`."
+        None, max_length=16, description="When to send it; default: `output` and `completed`."
     )
     webhook_completed: HttpUrl | None = Field(
         None, description="`webhook`, completion only.", json_schema_extra=_DEPRECATED
