@@ -43,7 +43,7 @@ class State:
         if account is None:
             async with self.database.autocommit() as tx:
                 account = await tokens.caller(tx, token)
-                if account is not None:
+                if account is not None and account.untouched:
                     await tokens.touch(tx, account.token_id)
             if account is not None:
                 self._accounts[token] = account

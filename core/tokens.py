@@ -134,10 +134,16 @@ def _found(row: Row | None) -> Row:
 _VALID = (Token.revoked_at.is_(None), or_(Token.expires_at.is_(None), Token.expires_at > func.now()))
 
 
+_THIS_MINUTE = func.date_trunc("minute", func.now())
+_UNTOUCHED = or_(Token.last_used_at.is_(None), Token.last_used_at < _THIS_MINUTE)
+
+
 async def caller(tx: Transaction, token: str) -> Row | None:
-    """The account a valid token speaks for, with `token_id`, `scopes` and `expires_at` of the token."""
+    """The account a valid token speaks for, with `token_id`, `scopes` and `expires_at` of the token, and whether it is
+    `untouched`: its use in this minute is not on record yet."""
+    of_token = (Token.id.label("token_id"), Token.scopes, Token.expires_at, _UNTOUCHED.label("untouched"))
     return await tx.first(
-        select(*Account.__table__.c, Token.id.label("token_id"), Token.scopes, Token.expires_at)
+        select(*Account.__table__.c, *of_token)
         .join(Token, Token.account_id == Account.id)
         .where(Token.token_hash == hash_token(token), *_VALID)
     )
@@ -145,9 +151,4 @@ async def caller(tx: Transaction, token: str) -> Row | None:
 
 async def touch(tx: Transaction, token_id: str) -> None:
     """Puts on record that it is in use, to the minute; once a minute is enough, or every request would write."""
-    this_minute = func.date_trunc("minute", func.now())
-    await tx.execute(
-        update(Token)
-        .where(Token.id == token_id, or_(Token.last_used_at.is_(None), Token.last_used_at < this_minute))
-        .values(last_used_at=this_minute)
-    )
+    await tx.execute(update(Token).where(Token.id == token_id, _UNTOUCHED).values(last_used_at=_THIS_MINUTE))
