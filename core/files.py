@@ -197,11 +197,11 @@ async def list_uploads(tx: Transaction, account_id: str, before: tuple | None, l
     return list(await tx.all(statement.order_by(File.created_at.desc(), File.id.desc()).limit(limit)))
 
 
-async def remove_upload(tx: Transaction, account_id: str, file_id: str) -> str:
-    """Hides it. Returns the key of the bytes, which may be deleted after the commit; the purge does so in any case."""
+async def remove_upload(tx: Transaction, account_id: str, file_id: str) -> Row:
+    """Hides it. Its bytes may be discarded after the commit; the purge does so in any case."""
     row = await get_upload(tx, account_id, file_id)
     await tx.execute(update(File).where(File.id == file_id).values(expires_at=func.now()))
-    return row.store_key
+    return row
 
 
 # --- their end: a row that has expired is the mark by which its bytes are found and deleted; then it goes too ---------

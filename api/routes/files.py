@@ -83,8 +83,8 @@ async def get(file_id: str, state: StateDep, caller: Caller, tx: Reading) -> Jso
 @needs(Scope.RUN)
 async def delete(file_id: str, state: StateDep, caller: Caller, tx: Tx) -> Response:
     """Removes an upload at once."""
-    key = await files.remove_upload(tx, caller.id, file_id)
-    tx.after_commit(lambda _redis: state.resources.files.delete(key))
+    removed = await files.remove_upload(tx, caller.id, file_id)
+    tx.after_commit(lambda _redis: files.discard(state.resources.files, [removed]))
     return Response(status_code=204)
 
 
