@@ -16,6 +16,8 @@ from api.strict_json import read_json
 
 #: A multipart upload is its file and a little around it.
 _MULTIPART_OVERHEAD_BYTES = 1024 * 1024
+#: Where uploads are taken, and read as a stream. All else is read into memory.
+_UPLOADS = "/v1/files"
 
 
 class BodyLimit:
@@ -31,8 +33,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        # All else is read into memory, whatever the path.
-        is_upload = scope["path"].endswith("/files") and headers.get("content-type", "").startswith("multipart/")
+        is_upload = scope["path"] == _UPLOADS and headers.get("content-type", "").startswith("multipart/")
         limit = self._upload_bytes if is_upload else self._json_bytes
         told = int(headers.get("content-length", 0))
         received = 0

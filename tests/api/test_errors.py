@@ -107,6 +107,12 @@ async def test_a_body_over_the_limit_is_refused(api: Settings, client: httpx.Asy
     assert str(api.body_bytes) in problem(answer, 413)["detail"]
 
 
+async def test_a_model_named_files_takes_no_larger_bodies(api: Settings, client: httpx.AsyncClient) -> None:
+    multipart = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = await client.patch("/v1/models/me/files", content=b"x" * (api.body_bytes + 1), headers=multipart)
+    assert str(api.body_bytes) in problem(answer, 413)["detail"]
+
+
 async def test_a_body_as_large_as_ten_megabytes_in_base64_is_taken(
     client: httpx.AsyncClient, scene: Scene, caller: Caller
 ) -> None:
