@@ -3,7 +3,7 @@
 The first one added is the Model's default. Whoever removes old data leaves examples alone.
 """
 
-from sqlalchemy import Row, delete, select, tuple_
+from sqlalchemy import Row, Text, cast, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -14,6 +14,12 @@ from core.tables import ModelExample, Prediction, Version
 
 _PREDICTION = Prediction.__table__.c
 _MISSING = "The requested prediction could not be found."
+#: Every list of Models, which anybody may ask for, carries a page of default examples.
+_MOST_BYTES = 256 * 1024
+_BYTES = sum(
+    (func.coalesce(func.octet_length(cast(column, Text)), 0) for column in (_PREDICTION.output, _PREDICTION.logs)),
+    func.octet_length(cast(_PREDICTION.input, Text)),
+)
 
 
 async def list_page(tx: Transaction, model_id: str, after: tuple | None, limit: int) -> list[Row]:
@@ -44,10 +50,14 @@ async def firsts(tx: Transaction, model_ids: list[str]) -> dict[str, Row]:
 
 
 async def add(tx: Transaction, model: Row, account_id: str, prediction_id: str) -> Row:
-    """One that is an example already stays what it is. Raises `NotFound`, or `Conflict` if it shows nothing."""
-    # Locked, so that its data are not removed in the meantime.
+    """One that is an example already stays what it is.
+
+    Raises `NotFound`, or `Conflict` if it shows nothing, or too much.
+    """
+    # Locked, so that its data are not removed in the meantime; and not read before it is known to be small.
+    facts = (_PREDICTION.id, _PREDICTION.status, _PREDICTION.data_removed, _BYTES.label("bytes"))
     row = await tx.first(
-        select(*_PREDICTION, Version.model_id, Version.deleted_at)
+        select(*facts, Version.model_id, Version.deleted_at)
         .outerjoin(Version, Version.id == Prediction.version_id)
         .where(Prediction.id == prediction_id, Prediction.account_id == account_id)
         .with_for_update(of=Prediction)
@@ -60,7 +70,7 @@ async def add(tx: Transaction, model: Row, account_id: str, prediction_id: str) 
         .values(model_id=model.id, prediction_id=prediction_id)
         .on_conflict_do_nothing(index_elements=["model_id", "prediction_id"])
     )
-    return row
+    return await tx.one(select(*_PREDICTION).where(Prediction.id == prediction_id))
 
 
 def _require_showing(model: Row, row: Row) -> None:
@@ -71,6 +81,11 @@ def _require_showing(model: Row, row: Row) -> None:
         raise Conflict(f"Prediction {row.id} is {row.status}: only one that succeeded can be an example.")
     if row.data_removed:
         raise Conflict(f"The data of prediction {row.id} have been removed: make a new one, and take that.")
+    if row.bytes > _MOST_BYTES:
+        raise Conflict(
+            f"Input, output and logs of prediction {row.id} are {row.bytes} bytes, and an example has at most "
+            f"{_MOST_BYTES}: send long inputs as files, or take another one."
+        )
 
 
 async def remove(tx: Transaction, model: Row, prediction_id: str) -> None:

@@ -152,6 +152,18 @@ async def test_a_prediction_without_its_data_is_no_example(
     assert (await client.get(f"/v1/models/{published.model}")).json()["default_example"] is None
 
 
+@pytest.mark.parametrize("field", ["input", "output", "logs"])
+async def test_a_prediction_too_large_for_lists_of_models_is_no_example(
+    resources: Resources, client: httpx.AsyncClient, scene: Scene, caller: Caller, field: str
+) -> None:
+    published = await scene.publish(caller)
+    for size, status in ((300_000, 409), (200_000, 201)):
+        values = {"input": {"text": "a" * size}} if field == "input" else {field: "a" * size}
+        [id] = await insert_predictions(resources, caller, published, 1, status="succeeded", **values)
+        answer = await client.post(url_of(published), json={"prediction": id})
+        assert (answer.status_code, "at most 262144" in answer.text) == (status, status == 409)
+
+
 async def test_a_prediction_of_another_account_is_not_found(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient, scene: Scene, caller: Caller
 ) -> None:
