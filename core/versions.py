@@ -8,7 +8,7 @@ from sqlalchemy import Row, and_, exists, func, select, tuple_, update
 from core import examples
 from core.database import Transaction
 from core.errors import Conflict, NotFound
-from core.tables import Account, Deployment, Model, Release, UsageRecord, Version
+from core.tables import Deployment, Model, Release, UsageRecord, Version
 
 
 async def list_page(tx: Transaction, model_id: str, before: tuple | None, limit: int) -> list[Row]:
@@ -55,18 +55,27 @@ async def _require_unused(tx: Transaction, model: Row, id: str) -> None:
         raise Conflict(f"{model.owner}/{model.name} is public, and others may use its versions: make it private first.")
     if await tx.scalar(select(exists().where(UsageRecord.version_id == id, UsageRecord.account_id != model.owner_id))):
         raise Conflict(f"Other accounts have run version {id}: it is kept for them, and cannot be deleted.")
+    await _require_undeployed(tx, model, id)
+
+
+async def _require_undeployed(tx: Transaction, model: Row, id: str) -> None:
+    is_own = (Deployment.owner_id == model.owner_id).label("is_own")
     deployment = await tx.first(
-        select(Account.username, Deployment.name)
+        select(Deployment.name, is_own)
         .join(Release, and_(Release.deployment_id == Deployment.id, Release.number == Deployment.release_number))
-        .join(Account, Account.id == Deployment.owner_id)
         .where(Release.version_id == id)
+        .order_by(is_own.desc())
         .limit(1)
     )
-    if deployment is not None:
-        raise Conflict(
-            f"The deployment {deployment.username}/{deployment.name} runs version {id}: "
-            "give it another version, or delete it first."
-        )
+    if deployment is None:
+        return
+    # What others call theirs is nobody else's to know.
+    if not deployment.is_own:
+        raise Conflict(f"Another account's deployment runs version {id}: it is kept for that, and cannot be deleted.")
+    raise Conflict(
+        f"The deployment {model.owner}/{deployment.name} runs version {id}: "
+        "give it another version, or delete it first."
+    )
 
 
 async def _fall_back(tx: Transaction, model_id: str, deleted_id: str) -> None:

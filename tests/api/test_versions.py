@@ -167,6 +167,19 @@ async def test_a_version_that_a_deployment_runs_now_is_kept_and_one_it_ran_may_g
     assert (await client.delete(url_of(published))).status_code == 202
 
 
+async def test_another_accounts_deployment_keeps_a_version_and_its_name_to_itself(
+    resources: Resources, client: httpx.AsyncClient, scene: Scene, caller: Caller
+) -> None:
+    published, other = await scene.publish(caller, visibility="private"), await scene.caller()
+    await deploy(resources, other, "secret-plan", (published, published.version))
+    kept = await client.delete(url_of(published))
+    assert (kept.status_code, "Another account's deployment" in kept.json()["detail"]) == (409, True)
+    assert other.username not in kept.text
+    assert "secret-plan" not in kept.text
+    await deploy(resources, caller, "my-app", (published, published.version))
+    assert f"{caller.username}/my-app" in (await client.delete(url_of(published))).json()["detail"]
+
+
 @pytest.mark.parametrize(("visibility", "status"), [("public", 403), ("private", 404)])
 @pytest.mark.parametrize(("method", "body"), [("DELETE", None), ("PATCH", {"caches_results": True})])
 async def test_only_owners_change_and_delete_versions(
