@@ -3,12 +3,12 @@
 How one is published and prepared is in `core/catalog.py`; what a deleted one leaves behind, the purge removes.
 """
 
-from sqlalchemy import Row, and_, exists, func, select, tuple_, update
+from sqlalchemy import Row, and_, exists, func, or_, select, tuple_, update
 
 from core import examples
 from core.database import Transaction
 from core.errors import Conflict, NotFound
-from core.tables import Deployment, Model, Release, UsageRecord, Version
+from core.tables import Deployment, Model, Prediction, Release, UsageRecord, Version
 
 
 async def list_page(tx: Transaction, model_id: str, before: tuple | None, limit: int) -> list[Row]:
@@ -53,7 +53,10 @@ async def _require_unused(tx: Transaction, model: Row, id: str) -> None:
     locked = select(Model.visibility).where(Model.id == model.id).with_for_update(key_share=True)
     if await tx.scalar(locked) == "public":
         raise Conflict(f"{model.owner}/{model.name} is public, and others may use its versions: make it private first.")
-    if await tx.scalar(select(exists().where(UsageRecord.version_id == id, UsageRecord.account_id != model.owner_id))):
+    charged = exists().where(UsageRecord.version_id == id, UsageRecord.account_id != model.owner_id)
+    # What waits, runs, or cost nothing has no record.
+    asked = exists().where(Prediction.version_id == id, Prediction.account_id != model.owner_id)
+    if await tx.scalar(select(or_(charged, asked))):
         raise Conflict(f"Other accounts have run version {id}: it is kept for them, and cannot be deleted.")
     await _require_undeployed(tx, model, id)
 

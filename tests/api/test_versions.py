@@ -135,6 +135,22 @@ async def test_a_version_that_others_have_run_is_kept(
     assert (answer.status_code, "Other accounts have run" in answer.json()["detail"]) == (409, True)
 
 
+@pytest.mark.parametrize("state", ["waiting", "running", "canceled"])
+async def test_a_version_that_others_asked_for_is_kept_though_nothing_was_charged(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, scene: Scene, caller: Caller, state: str
+) -> None:
+    published = await scene.publish(caller)
+    body = {"version": published.version, "input": {"text": "Ada"}}
+    created = (await stranger.post("/v1/predictions", json=body)).json()
+    if state == "running":
+        await scene.start(created["id"])
+    if state == "canceled":
+        await stranger.post(f"/v1/predictions/{created['id']}/cancel")
+    await client.patch(f"/v1/models/{published.model}", json={"visibility": "private"})
+    answer = await client.delete(url_of(published))
+    assert (answer.status_code, "Other accounts have run" in answer.json()["detail"]) == (409, True)
+
+
 async def test_a_version_that_only_its_owner_has_run_may_go(
     client: httpx.AsyncClient, scene: Scene, caller: Caller
 ) -> None:
