@@ -1,9 +1,10 @@
-"""Who is calling: `Authorization: Bearer <token>`, or `Token <token>` as some official examples have it."""
+"""Who is calling, and what they may: `Authorization: Bearer <token>`, or `Token <token>` as some examples have it."""
 
 from sqlalchemy import Row
 
 from api.state import State
-from core.errors import Unauthenticated
+from core.errors import Forbidden, Unauthenticated
+from core.tokens import Scope
 
 _SCHEMES = ("bearer", "token")
 _MISSING = "You did not pass an authentication token. Send the header `Authorization: Bearer <token>`."
@@ -19,3 +20,9 @@ async def authenticate(state: State, header: str | None) -> Row:
     if account is None:
         raise Unauthenticated(_WRONG)
     return account
+
+
+def permit(caller: Row, scope: Scope) -> None:
+    """Raises `Forbidden` where the caller's token lacks the scope."""
+    if scope not in caller.scopes:
+        raise Forbidden(f"This token lacks the scope `{scope}`: it has {', '.join(caller.scopes) or 'none'}.")

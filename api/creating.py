@@ -63,7 +63,6 @@ CreatingDep = Annotated[Creating, Depends(_creating)]
 async def create(creating: Creating, runnable: Runnable, body: RunRequest) -> Json:
     """201 with the prediction; 202 where it was to be waited for and has not ended in time."""
     state = creating.state
-    await _require_credit(creating)
     schema = state.schema_of(runnable)
     input = schema.prepare(body.input)
     request = Request(
@@ -80,6 +79,7 @@ async def create(creating: Creating, runnable: Runnable, body: RunRequest) -> Js
     headers = {"Location": wire.prediction_url(state.settings, request.id)}
     if creating.may_reuse and request.cache_key and (row := await _reuse(state, request)):
         return Json(await shown(state, row), 201, headers | creating.applied | {"Millrace-Cache": "hit"})
+    await _require_credit(creating)
     if creating.hold is not None:
         return await _create_and_wait(state, request, creating.hold, headers | creating.applied)
     async with state.database.direct() as tx:

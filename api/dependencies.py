@@ -6,9 +6,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy import Row
 
-from api.auth import authenticate
+from api.auth import authenticate, permit
 from api.state import State
 from core.database import Transaction
+from core.tokens import Scope
 
 
 async def _state(request: Request) -> State:
@@ -37,7 +38,11 @@ async def _caller(request: Request) -> Row:
 
 async def _visitor(request: Request) -> Row | None:
     header = request.headers.get("authorization")
-    return await authenticate(_state_of(request), header) if header else None
+    if not header:
+        return None
+    visitor = await authenticate(_state_of(request), header)
+    permit(visitor, Scope.READ)
+    return visitor
 
 
 async def _new_id(request: Request) -> str:

@@ -11,12 +11,10 @@ from sqlalchemy import Row
 
 from api import idempotency, reposts
 from api.access import Access, Bucket, access_of
-from api.auth import authenticate
+from api.auth import authenticate, permit
 from api.body import JsonRequest, JsonRoute
 from api.state import State
-from core.errors import Forbidden
 from core.ids import new_id
-from core.tokens import Scope
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -37,7 +35,7 @@ class Route(JsonRoute):
 async def _pass(request: Request, access: Access, handle: Handler) -> Response:
     state: State = request.app.state.millrace
     caller = await authenticate(state, request.headers.get("authorization"))
-    _permit(caller, access.scope)
+    permit(caller, access.scope)
     request.state.caller = caller
 
     async def proceed() -> Response:
@@ -45,11 +43,6 @@ async def _pass(request: Request, access: Access, handle: Handler) -> Response:
         return await handle(request)
 
     return await _creating(state, caller, access, request, proceed) if access.creates else await proceed()
-
-
-def _permit(caller: Row, scope: Scope | None) -> None:
-    if scope not in caller.scopes:
-        raise Forbidden(f"This token lacks the scope `{scope}`: it has {', '.join(caller.scopes) or 'none'}.")
 
 
 async def _admit(state: State, caller: Row, bucket: Bucket, request: Request) -> None:

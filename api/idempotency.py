@@ -1,7 +1,7 @@
 """`Idempotency-Key`: the same request again gets the same answer, and makes nothing twice. In no official client.
 
-A refused request (4xx, a throttled one too) releases its key. One that broke on our side, or found what it was to make
-there already, keeps it: an earlier try may have made it, and the next one with that key must not make another.
+A request that is wrong releases its key. Any other outcome without an answer keeps it: a twin, an earlier try, or this
+one may have made something, and the next try with that key makes no other; it is no obstacle to the same request.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from core import idempotency
 from core.errors import BadRequest, Conflict, MillraceError
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_WRONG = (400, 404, 413, 415, 422)
 _REPLAYED = {"Idempotent-Replayed": "true"}
 
 
@@ -45,7 +46,7 @@ async def once(
     try:
         response = await proceed()
     except (MillraceError, HTTPException, RequestValidationError) as error:
-        if _is_refusal(error):
+        if _is_wrong(error):
             async with state.database.autocommit() as tx:
                 await idempotency.release(tx, claimed)
         raise
@@ -63,6 +64,7 @@ async def _digest(request: Request) -> bytes:
     return digest.digest()
 
 
-def _is_refusal(error: Exception) -> bool:
+def _is_wrong(error: Exception) -> bool:
+    """Whether the same request can never make anything; not so one that was throttled, or came without credit."""
     status = error.status if isinstance(error, MillraceError) else getattr(error, "status_code", 422)
-    return status < 500 and status != Conflict.status
+    return status in _WRONG

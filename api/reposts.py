@@ -1,7 +1,8 @@
 """Clients that post again by themselves: what the first post made is what the second one gets.
 
-JavaScript posts up to six times at once when its connection breaks, each time a new prediction; Python 2.x twice more
-after its time-out, and says so. Equal requests of which the first was answered, or still waits, are two requests.
+JavaScript posts up to six times at once when its connection breaks, Python 2.x twice more after its time-out, which
+breaks it as well. So a post that nobody was there to be answered leaves its id, and the next equal one takes it: once.
+Equal posts whose clients are there are so many requests.
 """
 
 import asyncio
@@ -15,37 +16,31 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.state import State
+from core.errors import MillraceError
 from core.log import get_logger
-from core.redis import created_key, post_key
+from core.redis import held_key, unanswered_key
 
 log = get_logger()
 
-#: JavaScript posts again at once.
-_DROPPED_SECONDS = 10
+#: JavaScript posts again at once; Python 2.x pauses for up to 8 s.
+_UNANSWERED_SECONDS = 15
 #: Longer than any answer is held.
 _HELD_SECONDS = 90
-#: Python 2.x gives up after 60 s, and pauses for up to 8.
-_CREATED_SECONDS = 180
 #: A post may overtake the news that the connection of the one before it has broken, by a few milliseconds.
 _NEWS_SECONDS = 0.2
 _LOOK_SECONDS = 0.01
 
-_RETRY_COUNT = "x-stainless-retry-count"
 _HASTY = "replicate-javascript/"
-_HELD, _DROPPED = "held", "dropped"
 
 
 async def guard(state: State, token_id: str, request: Request, proceed: Callable[[], Awaitable[Response]]) -> Response:
-    """Runs `proceed` with the id that an earlier, unanswered post of the same request has."""
-    redis, digest = state.resources.redis, await _digest(token_id, request)
-    count = request.headers.get(_RETRY_COUNT)
+    """Runs `proceed` with the id of an equal post that was never answered, if there is one."""
+    post = _Post(state.resources.redis, await _digest(token_id, request), request)
     try:
-        request.state.new_id = await (
-            _Post(redis, digest, request).adopt() if count is None else _counted(redis, digest, count, request)
-        )
+        request.state.new_id = await post.adopted() or request.state.new_id
     except (RedisError, OSError) as error:
         log.warning("posts again are not noticed", error=str(error))
-    async with _Post(redis, digest, request).watched():
+    async with post.held():
         return await proceed()
 
 
@@ -55,70 +50,66 @@ async def _digest(token_id: str, request: Request) -> str:
     return digest.hexdigest()
 
 
-async def _counted(redis: Redis, digest: str, count: str, request: Request) -> str:
-    """Python 2.x says which try this is."""
-    if count == "0":
-        await redis.set(created_key(digest), request.state.new_id, ex=_CREATED_SECONDS)
-        return request.state.new_id
-    return await redis.get(created_key(digest)) or request.state.new_id
-
-
 @dataclass(frozen=True, slots=True)
 class _Post:
-    """One post as Redis knows it: `held <id>` while a hasty client waits, `dropped <id>` once its connection broke."""
-
     redis: Redis
     digest: str
     request: Request
 
     @property
     def _is_hasty(self) -> bool:
+        """Whether this client does not wait before it posts again."""
         return self.request.headers.get("user-agent", "").startswith(_HASTY)
 
-    async def adopt(self) -> str:
-        """The id of the post that this one repeats, else its own."""
-        status, id = await self._look()
-        if self._is_hasty:
-            for _ in range(round(_NEWS_SECONDS / _LOOK_SECONDS)):
-                if status != _HELD:
-                    break
-                await asyncio.sleep(_LOOK_SECONDS)
-                status, id = await self._look()
-        adopted = id if status == _DROPPED else self.request.state.new_id
-        if self._is_hasty and status != _HELD:
-            await self._note(_HELD, adopted, _HELD_SECONDS)
-        return adopted
+    async def adopted(self) -> str | None:
+        """The id that an equal post has left. A hasty client's post waits for one that is about to be left."""
+        for _ in range(round(_NEWS_SECONDS / _LOOK_SECONDS)):
+            id = await self.redis.lpop(unanswered_key(self.digest))
+            if id is not None or not (self._is_hasty and await self._is_held()):
+                return id
+            await asyncio.sleep(_LOOK_SECONDS)
+        return None
 
-    async def _look(self) -> tuple[str, str]:
-        status, _, id = (await self.redis.get(post_key(self.digest)) or "").partition(" ")
-        return status, id
-
-    async def _note(self, status: str, id: str, seconds: int) -> None:
-        await self.redis.set(post_key(self.digest), f"{status} {id}", ex=seconds)
+    async def _is_held(self) -> bool:
+        return int(await self.redis.get(held_key(self.digest)) or 0) > 0
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Leaves the id for whoever posts the same again, if the client is gone before it is answered."""
+    async def held(self) -> AsyncIterator[None]:
+        """Leaves the id if the client goes before it is answered, or if it is answered with a failure of ours."""
+        if self._is_hasty:
+            await self._count(1)
         watching = asyncio.create_task(self._notice_disconnect())
         try:
             yield
+        except Exception as error:
+            if not isinstance(error, MillraceError) or error.status >= 500:
+                await self._leave()
+            raise
         finally:
             watching.cancel()
-        if self._is_hasty and not watching.done():
-            await self._forget()
+            if self._is_hasty:
+                await self._count(-1)
 
     async def _notice_disconnect(self) -> None:
         # The body has been read, so nothing else comes than the end of the connection.
         while (await self.request.receive())["type"] != "http.disconnect":
             continue
-        try:
-            await self._note(_DROPPED, self.request.state.new_id, _DROPPED_SECONDS)
-        except (RedisError, OSError) as error:
-            log.warning("a dropped post is not remembered", error=str(error))
+        await self._leave()
 
-    async def _forget(self) -> None:
+    async def _leave(self) -> None:
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.rpush(unanswered_key(self.digest), self.request.state.new_id)
+        pipeline.expire(unanswered_key(self.digest), _UNANSWERED_SECONDS)
         try:
-            if await self._look() == (_HELD, self.request.state.new_id):
-                await self.redis.delete(post_key(self.digest))
+            await pipeline.execute()
         except (RedisError, OSError) as error:
-            log.warning("an answered post is not forgotten", error=str(error))
+            log.warning("an unanswered post is not remembered", error=str(error))
+
+    async def _count(self, change: int) -> None:
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.incrby(held_key(self.digest), change)
+        pipeline.expire(held_key(self.digest), _HELD_SECONDS)
+        try:
+            await pipeline.execute()
+        except (RedisError, OSError) as error:
+            log.warning("held posts are not counted", error=str(error))

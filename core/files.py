@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
-from sqlalchemy import ARRAY, Row, Text, any_, bindparam, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ARRAY, Row, Text, any_, bindparam, delete, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.errors import NotFound, TooLarge
@@ -140,11 +141,13 @@ class NewFile:
     prediction_id: str | None = None
     metadata: dict[str, Any] | None = None
     lifetime_seconds: int | None = None
+    id: str | None = None
+    """Chosen by now, where the same request again must find it; else a new one."""
 
 
 async def store(files: FileStore, new: NewFile, chunks: AsyncIterator[bytes], limit: int) -> dict[str, Any]:
     """Writes the bytes and returns the values of their row, for `record`: bytes first, so no row ever lacks them."""
-    id = new_id() if new.kind == UPLOAD else new_secret()
+    id = new.id or (new_id() if new.kind == UPLOAD else new_secret())
     key = f"{new.kind}s/{id}"
     measured = Measured(chunks, limit)
     await files.put(key, aiter(measured))
@@ -165,7 +168,10 @@ async def store(files: FileStore, new: NewFile, chunks: AsyncIterator[bytes], li
 
 
 async def record(tx: Transaction, values: dict[str, Any]) -> Row:
-    return await tx.one(insert(File.__table__).values(**values).returning(*File.__table__.c))
+    """The row, which is there already where the same request has been here before."""
+    recording = upsert(File.__table__).values(**values).on_conflict_do_nothing(index_elements=["id"])
+    row = await tx.first(recording.returning(*File.__table__.c))
+    return row or await tx.one(select(*File.__table__.c).where(File.id == values["id"]))
 
 
 def _current() -> Any:

@@ -4,13 +4,13 @@ The id is chosen before anything is made. So a request that comes again while th
 after the process that answered it died, makes the same thing or finds it; it never makes a second one.
 """
 
-from sqlalchemy import Row, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import Transaction, seconds_from_now
 from core.tables import IdempotencyKey
 
-_THIS = (IdempotencyKey.account_id, IdempotencyKey.key)
+_KEY = (IdempotencyKey.account_id, IdempotencyKey.key)
 
 
 async def claim(
@@ -43,23 +43,22 @@ async def claim(
 
 
 async def answer(tx: Transaction, claimed: Row, status: int, content_type: str, body: bytes | None) -> None:
-    """Keeps what was answered. Written even where the claim was released meanwhile by a twin that was refused."""
+    """Keeps what was answered, where the claim still stands."""
     answered = {"status": status, "content_type": content_type, "answer": body}
-    await tx.execute(
-        upsert(IdempotencyKey)
-        .values(**{**claimed._mapping, **answered})
-        .on_conflict_do_update(index_elements=["account_id", "key"], set_=answered)
-    )
+    await tx.execute(update(IdempotencyKey).where(*_is(claimed)).values(**answered))
 
 
 async def release(tx: Transaction, claimed: Row) -> None:
-    """The request was refused and made nothing: the key may be used again, for another request if need be."""
-    await tx.execute(
-        delete(IdempotencyKey).where(
-            IdempotencyKey.account_id == claimed.account_id,
-            IdempotencyKey.key == claimed.key,
-            IdempotencyKey.status.is_(None),
-        )
+    """The request is wrong and can make nothing: the key may be used for another one."""
+    await tx.execute(delete(IdempotencyKey).where(*_is(claimed), IdempotencyKey.status.is_(None)))
+
+
+def _is(claimed: Row) -> tuple[ColumnElement[bool], ...]:
+    """That very claim: since then the key may have been released and claimed anew."""
+    return (
+        IdempotencyKey.account_id == claimed.account_id,
+        IdempotencyKey.key == claimed.key,
+        IdempotencyKey.resource_id == claimed.resource_id,
     )
 
 
@@ -71,7 +70,7 @@ async def forget_answers(tx: Transaction, resource_ids: list[str]) -> None:
 async def forget_expired(tx: Transaction, limit: int) -> int:
     """At most so many; how many it were."""
     has_expired = IdempotencyKey.expires_at < func.now()
-    some = select(*_THIS).where(has_expired).limit(limit)
+    some = select(*_KEY).where(has_expired).limit(limit)
     # Said twice: in between, a key may be claimed anew.
-    forgotten = await tx.execute(delete(IdempotencyKey).where(tuple_(*_THIS).in_(some), has_expired))
+    forgotten = await tx.execute(delete(IdempotencyKey).where(tuple_(*_KEY).in_(some), has_expired))
     return forgotten.rowcount

@@ -8,8 +8,8 @@
     webhooks:passing             webhooks     until popped          start, output and logs events, sent once
     stream:<prediction>          node         1 h after the end     what a listener replays: output chunks and the end
     rate:<account>:<kind>        api          until full again      how many calls an account has left
-    post:<digest>                api          10 to 90 s            id made by a post whose client waits, or has left
-    created:<digest>             api          3 min                 id made by a post that its client may repeat
+    unanswered:<digest>          api          15 s                  ids of equal posts whose clients were gone
+    held:<digest>                api          90 s, renewed         how many equal posts of hasty clients wait
     finished  (channel)          core         –                     ids of predictions that reached a terminal status
     node:<id> (channel)          node         –                     `converge`, or `cancel <prediction>`
 
@@ -46,12 +46,12 @@ def rate_key(account_id: str, kind: str) -> str:
     return f"rate:{account_id}:{kind}"
 
 
-def post_key(digest: str) -> str:
-    return f"post:{digest}"
+def unanswered_key(digest: str) -> str:
+    return f"unanswered:{digest}"
 
 
-def created_key(digest: str) -> str:
-    return f"created:{digest}"
+def held_key(digest: str) -> str:
+    return f"held:{digest}"
 
 
 def node_channel(node_id: str) -> str:

@@ -31,7 +31,7 @@ async def list_examples(
 
 
 @router.post("", status_code=201, operation_id="models.examples.create", response_model=Prediction)
-@needs(Scope.WRITE, creates=True)
+@needs(Scope.WRITE, creates=True, keeps_answer=False)
 async def add(model_owner: str, model_name: str, body: ExampleRequest, state: StateDep, caller: Caller) -> Json:
     """Show a prediction to all who see the Model. Its data are kept as long as it is an example."""
     async with state.database.transaction() as tx:

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from starlette.datastructures import UploadFile
 
 from api.access import anyone, needs
-from api.dependencies import Caller, Reading, StateDep, Tx
+from api.dependencies import Caller, NewId, Reading, StateDep, Tx
 from api.gate import Route
 from api.multipart import read_upload
 from api.pagination import PAGE_SIZE, Cursor, page
@@ -47,7 +47,7 @@ _ANY_FILE: dict[int | str, dict[str, Any]] = {
     "/files", status_code=201, operation_id="files.create", response_model=File, openapi_extra={"requestBody": _FORM}
 )
 @needs(Scope.RUN, creates=True)
-async def create(request: Request, state: StateDep, caller: Caller) -> Json:
+async def create(request: Request, state: StateDep, caller: Caller, new_id: NewId) -> Json:
     """Keeps a file for the caller's own predictions; it expires by itself."""
     upload = await read_upload(request)
     new = NewFile(
@@ -57,6 +57,7 @@ async def create(request: Request, state: StateDep, caller: Caller) -> Json:
         content_type=upload.content_type,
         metadata=upload.metadata,
         lifetime_seconds=state.settings.upload_lifetime_seconds,
+        id=new_id,
     )
     values = await files.store(state.resources.files, new, _chunks(upload.content), state.settings.upload_bytes)
     async with state.database.transaction() as tx:

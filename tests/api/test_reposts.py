@@ -97,15 +97,43 @@ async def test_equal_requests_that_were_answered_are_never_taken_for_one(
     assert len(ids) == 4
 
 
-async def test_python_2_gets_on_its_second_try_what_its_first_one_made(
-    client: httpx.AsyncClient, scene: Scene, caller: Caller
+async def test_what_a_broken_post_made_is_taken_once(
+    api: Settings, client: httpx.AsyncClient, scene: Scene, caller: Caller, resources: Resources
 ) -> None:
     body = body_of(await scene.publish(caller))
-    tries = [
-        (await client.post("/v1/predictions", json=body, headers={"x-stainless-retry-count": str(count)})).json()["id"]
-        for count in range(3)
+    await drop(api, caller, body, resources, 1)
+    headers = JSON | {"Prefer": "wait=1"}
+    again = [await client.post("/v1/predictions", content=orjson.dumps(body), headers=headers) for _ in range(3)]
+    assert len({answer.json()["id"] for answer in again}) == 3
+
+
+async def test_of_posts_that_broke_each_is_taken_by_another(
+    api: Settings, client: httpx.AsyncClient, scene: Scene, caller: Caller, resources: Resources
+) -> None:
+    """Python 2.x posts three equal requests at a time, and gives all of them up after a minute."""
+    body = body_of(await scene.publish(caller))
+    await asyncio.gather(*(drop(api, caller, body, resources, 3) for _ in range(3)))
+    ids = set(await ids_of(resources, caller, 3))
+    retry = JSON | WAIT | {"x-stainless-retry-count": "1"}
+    posts = [
+        asyncio.create_task(client.post("/v1/predictions", content=orjson.dumps(body), headers=retry)) for _ in range(3)
     ]
-    assert len(set(tries)) == 1
+    await asyncio.sleep(0.5)
+    for id in ids:
+        await scene.finish(await scene.start(id), id)
+    assert {(await post).json()["id"] for post in posts} == ids
+
+
+async def test_a_post_that_was_refused_is_not_the_next_ones(
+    client: httpx.AsyncClient, scene: Scene, caller: Caller
+) -> None:
+    wrong = {"version": (await scene.publish(caller)).version, "input": {}}
+    javascript = {"User-Agent": "replicate-javascript/1.4.0"}
+    for _ in range(2):
+        assert (await client.post("/v1/predictions", json=wrong, headers=javascript)).status_code == 422
+    right = wrong | {"input": {"text": "Ada"}}
+    ids = {(await client.post("/v1/predictions", json=right, headers=javascript)).json()["id"] for _ in range(3)}
+    assert len(ids) == 3
 
 
 async def test_a_repeat_is_another_tokens_business(

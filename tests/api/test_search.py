@@ -6,12 +6,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from core import accounts, catalog
+from core import accounts, catalog, tokens
 from core.ids import new_id
 from core.resources import Resources
 from core.search import Query
 from core.settings import Settings
 from core.tables import Collection, CollectionModel
+from core.tokens import Scope
+from tests.api.conftest import client_of
 from tests.api.scene import Caller, Published, Scene
 
 
@@ -180,3 +182,12 @@ def test_a_query_is_bounded_whatever_is_sent() -> None:
     long = Query.of(" ".join(f"w{number}" for number in range(10_000)))
     assert long is not None
     assert (len(long.phrase) <= 500, len(long.words) <= 16) == (True, True)
+
+
+async def test_a_token_that_may_not_read_finds_nothing_private(
+    api: Settings, resources: Resources, scene: Scene, caller: Caller
+) -> None:
+    async with resources.database.transaction() as tx:
+        _, token = await tokens.create(tx, new_id(), caller.id, "bills only", [Scope.BILLING])
+    async with client_of(api, token) as client:
+        assert (await client.get("/v1/search?query=model")).status_code == 403
