@@ -12,8 +12,8 @@ import orjson
 from redis.asyncio import Redis
 from sqlalchemy import CTE, Insert, Row, and_, case, func, insert, literal, or_, select, update
 
-from core import deliveries
 from core.database import Transaction, seconds_from_now
+from core.errors import NotFound
 from core.lifecycle import DeliveryStatus, WebhookEvent
 from core.redis import DELIVERY_BELL, PASSING_WEBHOOKS, ring
 from core.tables import WebhookAttempt, WebhookDelivery
@@ -152,10 +152,10 @@ _DUE_AGAIN = {
 
 async def replay(tx: Transaction, account_id: str, delivery_id: str) -> Row:
     """Makes it due at once, whatever became of it, under the same id, by which receivers recognise it."""
-    await deliveries.get(tx, account_id, delivery_id)
-    row = await tx.one(
-        update(WebhookDelivery).where(WebhookDelivery.id == delivery_id).values(**_DUE_AGAIN).returning(WebhookDelivery)
-    )
+    its_own = (WebhookDelivery.id == delivery_id, WebhookDelivery.account_id == account_id)
+    row = await tx.first(update(WebhookDelivery).where(*its_own).values(**_DUE_AGAIN).returning(WebhookDelivery))
+    if row is None:
+        raise NotFound("The requested webhook delivery could not be found.")
     tx.after_commit(ring, DELIVERY_BELL)
     return row
 

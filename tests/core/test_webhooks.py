@@ -1,9 +1,10 @@
 """What is owed is delivered, or given up in plain sight; a sender that dies loses nothing."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, delete, func, select, update
 
 from core import accounts, deliveries, predictions, webhooks
 from core.errors import NotFound
@@ -226,6 +227,18 @@ async def test_only_its_owner_replays_a_delivery(scene: Scene) -> None:
         async with scene.resources.database.transaction() as tx:
             await webhooks.replay(tx, "somebody else", id)
     assert (await now(scene, id)).status == "given_up"
+
+
+async def test_a_replay_of_what_is_being_purged_finds_nothing(scene: Scene) -> None:
+    id = await given_up(scene)
+    async with scene.resources.database.transaction() as purging:
+        await purging.execute(delete(WebhookAttempt).where(WebhookAttempt.delivery_id == id))
+        await purging.execute(delete(WebhookDelivery).where(WebhookDelivery.id == id))
+        replaying = asyncio.create_task(replay(scene, id))
+        await asyncio.sleep(0.2)
+        assert not replaying.done(), "it waits for the purge"
+    with pytest.raises(NotFound):
+        await replaying
 
 
 async def test_recovery_takes_what_has_failed_and_leaves_the_rest(scene: Scene) -> None:
