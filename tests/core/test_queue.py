@@ -227,3 +227,12 @@ async def test_so_many_are_taken_before_it_as_were_said_to_be_ahead(
     said = {id: await queue.ahead(redis, target, account, id) for _, account, id in waiting}
     order = await queue.take(redis, target, len(waiting))
     assert {id: ahead for id, ahead in said.items() if ahead is not None} == {id: i for i, id in enumerate(order)}
+
+
+async def test_far_back_in_a_long_list_the_position_is_unknown(redis: Redis, target: str) -> None:
+    await queue.push_many(redis, [(target, "a", str(number)) for number in range(queue.SEARCHED + 1)])
+    last = queue.SEARCHED - 1
+    assert await queue.ahead(redis, target, "a", str(last)) == last
+    assert await queue.ahead(redis, target, "a", str(last + 1)) is None
+    await queue.take(redis, target, 1)
+    assert await queue.ahead(redis, target, "a", str(last + 1)) == last
