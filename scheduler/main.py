@@ -7,6 +7,7 @@ import asyncio
 import signal
 
 import uvloop
+from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -102,7 +103,7 @@ class Scheduler:
             return False
 
     def _stumble(self, where: str, error: Exception) -> None:
-        if not isinstance(error, SQLAlchemyError) or isinstance(error, OperationalError):
+        if not isinstance(error, SQLAlchemyError) or (isinstance(error, OperationalError) and not _is_answer(error)):
             # The database was away, and with it every node's way to report.
             self._healthy_since = monotonic()
         self._failures += 1
@@ -113,6 +114,11 @@ class Scheduler:
     @staticmethod
     async def _scalar(connection: AsyncConnection, statement: str) -> object:
         return (await connection.execute(text(statement))).scalar()
+
+
+def _is_answer(error: OperationalError) -> bool:
+    """Postgres ended one statement, which took too long or met another, and serves everybody else."""
+    return isinstance(error.orig, QueryCanceled | LockNotAvailable | DeadlockDetected)
 
 
 async def _run() -> None:

@@ -15,7 +15,8 @@ from sqlalchemy import text
 from core.resources import Resources, open_resources
 from core.settings import Settings
 from scheduler.main import Scheduler
-from scheduler.sweeps import SWEEPS
+from scheduler.sweeps import SWEEPS, Sweep
+from scheduler.sweeps.base import Context
 
 ROOT = Path(__file__).parents[2]
 #: Importing everything, on a busy machine.
@@ -129,3 +130,25 @@ async def test_a_sweep_that_breaks_keeps_no_other_from_its_turn(
             async with resources.database.transaction() as tx:
                 await tx.execute(text("ALTER TABLE nodes RENAME COLUMN boot_id_away TO boot_id"))
         assert set(scheduler._due) == {sweep.name for sweep in SWEEPS}
+
+
+@pytest.mark.parametrize(
+    ("statement", "was_away"),
+    [("SELECT pg_sleep(10)", False), ("SELECT pg_terminate_backend(pg_backend_pid())", True)],
+)
+async def test_only_a_database_that_was_away_excuses_nodes_that_did_not_report(
+    settings: Settings, resources: Resources, clean_database: None, statement: str, was_away: bool
+) -> None:
+    async def fail(context: Context) -> None:
+        async with context.resources.database.engine.connect() as connection:
+            try:
+                await connection.execute(text("SET LOCAL statement_timeout = 10"))
+                await connection.execute(text(statement))
+            finally:
+                await connection.invalidate()
+
+    async with open_resources(settings) as own:
+        scheduler = Scheduler(own)
+        before = scheduler._healthy_since
+        assert not await scheduler._run_sweep(Sweep("fails", 1.0, fail), Context(own, scheduler._jobs, 0.0), 0.0)
+        assert (scheduler._healthy_since > before) == was_away
