@@ -99,7 +99,7 @@ async def publish(
     setup_timeout_seconds: int,
 ) -> str:
     """Makes the artifact the Model's latest Version and has it prepared. The same one again changes nothing, unless it
-    was deleted: then it is back, as a new one."""
+    was deleted: then it is back, as a new one, and prepared anew unless it is ready."""
     id = version_id(model_id, artifact_kind, artifact)
     added = await tx.execute(
         upsert(Version)
@@ -123,7 +123,7 @@ async def publish(
     )
     await _set_latest(tx, model_id, id)
     if added.rowcount:
-        tx.after_commit(ring, SCHEDULER_BELL)
+        await prepare_again(tx, id)
     return id
 
 

@@ -85,6 +85,28 @@ async def published_again(tx: Transaction, row: Row, artifact: str) -> Row:
     return await catalog.get_version(tx, id)
 
 
+async def delete_version(tx: Transaction, row: Row) -> None:
+    model = select(*Model.__table__.c, Account.username.label("owner")).join(Account).where(Model.id == row.model_id)
+    await versions.delete(tx, await tx.one(model), row.id)
+
+
+async def test_a_deleted_version_that_is_published_again_is_prepared_anew_unless_it_is_ready(
+    resources: Resources,
+) -> None:
+    async with resources.database.transaction() as tx:
+        row = await catalog.get_version(tx, await add_version(tx))
+        await tx.execute(update(Model).where(Model.id == row.model_id).values(visibility="private"))
+        assert await catalog.lease_preparation(tx, row.id, 600.0)
+        await catalog.preparation_failed(tx, row.id, "the registry was away")
+        await delete_version(tx, row)
+        again = await published_again(tx, row, row.artifact)
+        assert (again.status, again.status_reason) == (VersionStatus.PREPARING, None)
+        assert row.id in await catalog.to_prepare(tx)
+        await catalog.prepared(tx, row.id, **READY)
+        await delete_version(tx, row)
+        assert (await published_again(tx, row, row.artifact)).status == VersionStatus.READY
+
+
 async def latest_of(tx: Transaction, row: Row) -> tuple[str | None, datetime | None]:
     model = await tx.one(select(Model).where(Model.id == row.model_id))
     return model.latest_version_id, model.latest_version_created_at
@@ -102,12 +124,9 @@ async def test_a_model_knows_its_latest_version_and_since_when_whatever_is_publi
         assert await latest_of(tx, one) == (two.id, two.created_at)
         await published_again(tx, one, one.artifact)
         assert await latest_of(tx, one) == (one.id, one.created_at)
-        model = await tx.one(
-            select(*Model.__table__.c, Account.username.label("owner")).join(Account).where(Model.id == one.model_id)
-        )
-        await versions.delete(tx, model, one.id)
+        await delete_version(tx, one)
         assert await latest_of(tx, one) == (two.id, two.created_at)
-        await versions.delete(tx, model, two.id)
+        await delete_version(tx, two)
         assert await latest_of(tx, one) == (None, None)
 
 
