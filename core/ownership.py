@@ -27,7 +27,7 @@ async def get_own_model(tx: Transaction, account_id: str, owner: str, name: str)
 async def create_model(tx: Transaction, owner: Row, id: str, name: str, hardware_sku: str, **fields: Any) -> Row:
     """The new Model, or the one that has this id already. Raises `ValidationFailed` or `Conflict`."""
     await require_hardware(tx, hardware_sku)
-    await _one_at_a_time(tx, owner.id)
+    await one_at_a_time(tx, owner.id)
     taken = await tx.first(select(Model.id).where(Model.owner_id == owner.id, Model.name == name))
     if taken is not None and taken.id != id:
         raise Conflict(f"{owner.username}/{name} exists already: choose another name, or change that one.")
@@ -39,15 +39,17 @@ async def create_model(tx: Transaction, owner: Row, id: str, name: str, hardware
     return await get_model(tx, owner.id, owner.username, name)
 
 
-async def _one_at_a_time(tx: Transaction, owner_id: str) -> None:
+async def one_at_a_time(tx: Transaction, owner_id: str) -> None:
     """So that two at once do not both find a name free, or the last place. Holds nobody up but other creations."""
     await tx.execute(select(Account.id).where(Account.id == owner_id).with_for_update(key_share=True))
 
 
 async def model_to_publish(tx: Transaction, owner: Row, name: str, hardware_sku: str | None) -> Row:
     """The owner's Model of that name, private if it is new; on `hardware_sku` from now on, if that is given."""
-    await _one_at_a_time(tx, owner.id)
-    row = await tx.first(select(Model.id).where(Model.owner_id == owner.id, Model.name == name))
+    await one_at_a_time(tx, owner.id)
+    # Locked, or the Model might be deleted before it has its Version.
+    named = select(Model.id).where(Model.owner_id == owner.id, Model.name == name)
+    row = await tx.first(named.with_for_update(key_share=True))
     if row is None:
         return await create_model(tx, owner, new_id(), name, hardware_sku or CPU.sku)
     await change_model(tx, row.id, {"hardware_sku": hardware_sku} if hardware_sku else {})

@@ -36,8 +36,13 @@ async def set_caching(tx: Transaction, model_id: str, id: str, caches_results: b
 async def delete(tx: Transaction, model: Row, id: str) -> None:
     """Nobody finds it any more, and its Model falls back to the newest one left. Raises `Conflict` where others may
     miss it."""
+    # The Model first, as whoever publishes has it; and locked, so that it does not become public in the meantime.
+    locked = select(Model.visibility).where(Model.id == model.id).with_for_update(key_share=True)
+    is_public = await tx.scalar(locked) == "public"
     await tx.execute(select(Version.id).where(_is(model.id, id)).with_for_update())
     await get(tx, model.id, id)
+    if is_public:
+        raise Conflict(f"{model.owner}/{model.name} is public, and others may use its versions: make it private first.")
     await _require_unused(tx, model, id)
     await tx.execute(update(Version).where(Version.id == id).values(deleted_at=func.now()))
     await examples.forget_version(tx, model.id, id)
@@ -49,10 +54,6 @@ def _is(model_id: str, id: str) -> object:
 
 
 async def _require_unused(tx: Transaction, model: Row, id: str) -> None:
-    # Locked, so that it does not become public in the meantime.
-    locked = select(Model.visibility).where(Model.id == model.id).with_for_update(key_share=True)
-    if await tx.scalar(locked) == "public":
-        raise Conflict(f"{model.owner}/{model.name} is public, and others may use its versions: make it private first.")
     charged = exists().where(UsageRecord.version_id == id, UsageRecord.account_id != model.owner_id)
     # What waits, runs, or cost nothing has no record.
     asked = exists().where(Prediction.version_id == id, Prediction.account_id != model.owner_id)

@@ -140,23 +140,72 @@ async def test_a_deleted_version_is_nobodys_answer(resources: Resources) -> None
         assert runnable.version_id in await catalog.versions_by_id(tx, [runnable.version_id])
 
 
+LIMITS = {"slots": 1, "timeout_seconds": 60, "setup_timeout_seconds": 60}
+
+
 async def test_a_model_is_not_deleted_under_a_version_that_is_being_published(resources: Resources) -> None:
+    """From the moment on that its publisher has found it."""
+    owner = await with_model(resources)
+
     async with resources.database.transaction() as tx:
-        owner = await add_account(tx)
-        await catalog.put_hardware(tx, "cpu", "CPU", 1)
-        model = await ownership.create_model(tx, owner, new_id(), "model", "cpu")
+        model = await ownership.model_to_publish(tx, owner, "model", None)
+        deleting = asyncio.create_task(delete_model(resources, owner))
+        await until_somebody_waits(resources)
+        await catalog.publish(tx, model.id, "bundle", new_id(), config={}, cog_version="0.23.1", **LIMITS)
+    with pytest.raises(Conflict, match="has versions"):
+        await deleting
+
+
+async def test_who_publishes_to_a_model_that_is_being_deleted_makes_another(resources: Resources) -> None:
+    owner = await with_model(resources)
+
+    async def publish() -> str:
+        async with resources.database.transaction() as tx:
+            model = await ownership.model_to_publish(tx, owner, "model", None)
+            return await catalog.publish(tx, model.id, "bundle", "x", config={}, cog_version="0.23.1", **LIMITS)
+
+    async with resources.database.transaction() as tx:
+        await ownership.delete_model(tx, owner.id, owner.username, "model")
+        publishing = asyncio.create_task(publish())
+        await until_somebody_waits(resources)
+    async with resources.database.autocommit() as tx:
+        id = await publishing
+        assert (await catalog.resolve(tx, owner.id, f"{owner.username}/model")).version_id == id
+
+
+async def test_a_version_may_be_deleted_and_published_again_at_once(resources: Resources) -> None:
+    """Both want the Model and the Version: in one order, or each would wait for the other."""
+    async with resources.database.transaction() as tx:
+        row = await catalog.get_version(tx, await add_version(tx))
+        await tx.execute(update(Model).where(Model.id == row.model_id).values(visibility="private"))
+        owner = await tx.one(select(Account).join(Model).where(Model.id == row.model_id))
 
     async def delete() -> None:
         async with resources.database.transaction() as tx:
-            await ownership.delete_model(tx, owner.id, owner.username, "model")
+            await delete_version(tx, row)
 
     async with resources.database.transaction() as tx:
-        limits = {"slots": 1, "timeout_seconds": 60, "setup_timeout_seconds": 60}
-        await catalog.publish(tx, model.id, "bundle", new_id(), config={}, cog_version="0.23.1", **limits)
+        await ownership.model_to_publish(tx, owner, "model", None)
         deleting = asyncio.create_task(delete())
         await until_somebody_waits(resources)
-    with pytest.raises(Conflict, match="has versions"):
-        await deleting
+        await published_again(tx, row, row.artifact)
+    await deleting
+    async with resources.database.autocommit() as tx:
+        assert (await catalog.get_version(tx, row.id)).deleted_at is not None
+
+
+async def with_model(resources: Resources) -> Row:
+    """An account with an empty Model."""
+    async with resources.database.transaction() as tx:
+        owner = await add_account(tx)
+        await catalog.put_hardware(tx, "cpu", "CPU", 1)
+        await ownership.create_model(tx, owner, new_id(), "model", "cpu")
+    return owner
+
+
+async def delete_model(resources: Resources, owner: Row) -> None:
+    async with resources.database.transaction() as tx:
+        await ownership.delete_model(tx, owner.id, owner.username, "model")
 
 
 async def until_somebody_waits(resources: Resources) -> None:
