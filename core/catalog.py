@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, Select, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import Transaction, seconds_from_now
@@ -242,10 +242,14 @@ _COLUMNS = (
 )
 
 
-def visible(statement: Select, account_id: str | None) -> Select:
+def is_visible(account_id: str | ColumnElement[str] | None) -> ColumnElement[bool]:
     """What is private is found by its owner only; no account sees what is public."""
     public = Model.visibility == "public"
-    return statement.where(public if account_id is None else or_(public, Model.owner_id == account_id))
+    return public if account_id is None else or_(public, Model.owner_id == account_id)
+
+
+def visible(statement: Select, account_id: str | None) -> Select:
+    return statement.where(is_visible(account_id))
 
 
 def visible_models(account_id: str | None, *more: Any) -> Select:

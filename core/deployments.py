@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, delete, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import Row, Select, and_, case, delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 
@@ -231,19 +231,24 @@ def deployment_of(target: str) -> str | None:
 
 
 async def current_releases(tx: Transaction, ids: Collection[str]) -> list[Row]:
-    """What these Deployments, and all that are to be kept warm, are now; those that are gone are not named."""
+    """What these Deployments, and all that are to be kept warm, are now; those that are gone are not named.
+
+    None is kept warm for an owner who may not run its Model any more: it only ends what it has.
+    """
+    may_run = func.coalesce(catalog.is_visible(Deployment.owner_id), False)
     return list(
         await tx.all(
             select(
                 Release.deployment_id,
                 Release.version_id,
                 Release.hardware_sku,
-                Release.min_instances,
+                case((may_run, Release.min_instances), else_=0).label("min_instances"),
                 Release.max_instances,
                 func.extract("epoch", func.now() - Release.created_at).label("age_seconds"),
             )
             .join(Deployment, _CURRENT)
             .join(Version, Version.id == Release.version_id)
-            .where(or_(Release.min_instances > 0, Deployment.id.in_(ids)))
+            .outerjoin(Model, Model.id == Version.model_id)
+            .where(or_(and_(Release.min_instances > 0, may_run), Deployment.id.in_(ids)))
         )
     )

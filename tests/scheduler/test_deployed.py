@@ -11,7 +11,7 @@ from core.catalog import Runnable
 from core.deployments import Configuration
 from core.ids import new_id
 from core.lifecycle import InstanceStatus, PredictionStatus
-from core.tables import Deployment, Instance, Node, Prediction, Release
+from core.tables import Deployment, Instance, Model, Node, Prediction, Release
 from scheduler.sweeps import scale
 from scheduler.sweeps.base import Context
 from tests.scheduler.conftest import Scene
@@ -152,6 +152,33 @@ async def test_the_least_wait_for_their_version_to_be_prepared(scene: Scene, con
         await catalog.prepared(tx, runnable.version_id, openapi_schema={}, cog_version="0.23.1", slots=1, config={})
     await scale.run(context)
     assert len(await deployed.instances()) == 1
+
+
+async def test_nothing_is_kept_warm_for_an_owner_who_may_not_run_it_any_more(scene: Scene, context: Context) -> None:
+    """What they have asked for before still ends."""
+    deployed = await Deployed.create(scene, 1, 2)
+    await scale.run(context)
+    await boot(scene)
+    running, waiting = await deployed.predict(), await deployed.predict()
+    running = await start(scene, running)
+    await hide_model(scene)
+    await scale.run(context)
+    assert (await scene.prediction(running.id)).cancel_requested_at is None
+    assert (await scene.prediction(waiting.id)).status == PredictionStatus.STARTING
+    for row in (running, await start(scene, waiting)):
+        await end(scene, row)
+    for row in await deployed.instances():
+        await scene.write(Instance, row.id, ready_at=LONG_AGO, last_active_at=LONG_AGO)
+    await scale.run(context)
+    assert [row.is_wanted for row in await deployed.instances()] == [False]
+    await drain(scene)
+    await scale.run(context)
+    assert not await deployed.instances()
+
+
+async def hide_model(scene: Scene) -> None:
+    async with scene.resources.database.transaction() as tx:
+        await tx.execute(update(Model).values(visibility="private"))
 
 
 async def test_a_version_that_keeps_failing_is_not_started_without_end(scene: Scene, context: Context) -> None:
