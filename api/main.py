@@ -1,8 +1,11 @@
 """The api process: HTTP in, HTTP out. Knows nothing of containers."""
 
 import asyncio
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,7 +27,7 @@ from core.settings import Settings, get_settings
 
 _TITLE = "Millrace"
 _VERSION = "0.1.0"
-#: Requests held by `Prefer: wait` get this long to be answered when the process is asked to stop.
+#: Requests get this long to be answered when the process is asked to stop.
 _SHUTDOWN_SECONDS = 5
 _BACKLOG = 2048
 
@@ -68,12 +71,31 @@ async def _health(state: StateDep) -> Json:
     return Json({"status": "ok"})
 
 
+class _Server(uvicorn.Server):
+    """Answers who is held by `Prefer: wait` as soon as it is asked to stop; the clients ask again for what they got."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+        self._loop: asyncio.AbstractEventLoop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self.started:
+            self._loop.call_soon_threadsafe(self._app.state.millrace.waiter.release)
+
+
 def main() -> None:
     settings = get_settings()
     configure(settings, "api")
     collector.relax()
-    uvicorn.run(
-        create_app(settings),
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         http=HttpProtocol,
         host=settings.host,
         port=settings.port,
@@ -86,3 +108,7 @@ def main() -> None:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         timeout_keep_alive=75,
     )
+    server = _Server(app, config)
+    server.run()
+    if not server.started:
+        sys.exit(1)

@@ -84,7 +84,6 @@ _IDEMPOTENCY_KEY = {
     "required": False,
     "description": "A new one for each thing to create, the same one for each try.",
     "schema": {"type": "string", "pattern": r"^[\x21-\x7e]{1,255}$"},
-    "example": "5f2b1c7e-3d0a-4a57-9a0f-0c8e6f1f2a44",
 }
 
 

@@ -28,6 +28,14 @@ class Waiter:
         self._redis = redis
         self._expected: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._hears = False
+        self._is_closing = False
+
+    def release(self) -> None:
+        """The process is about to end: whoever waits is answered now."""
+        self._is_closing = True
+        for waiting in self._expected.values():
+            for finished in waiting:
+                finished.set()
 
     async def listen(self) -> None:
         """Runs as long as the process does."""
@@ -62,7 +70,7 @@ class Waiter:
         while (left := deadline - monotonic()) > 0:
             try:
                 await asyncio.wait_for(finished.wait(), min(left, _LOOK_SECONDS if self._hears else _LOOK_DEAF_SECONDS))
-                return True
+                return await has_ended() if self._is_closing else True
             except TimeoutError:
                 if await has_ended():
                     return True

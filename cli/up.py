@@ -39,7 +39,7 @@ async def up(settings: Settings, console: Console) -> None:
                 await box.close()
             else:
                 with step(console, "Stop") as stopping:
-                    stopping.say("running predictions are finished; Ctrl-C again to hurry")
+                    stopping.say("running predictions get 10 s to finish; Ctrl-C again to hurry")
                     await box.close()
 
 

@@ -71,8 +71,9 @@ def _metrics(row: Row) -> dict[str, Any]:
     metrics = {**row.metrics, "total_time": _seconds(row.created_at, row.completed_at)}
     if row.started_at is not None:
         boot, setup = row.boot_seconds or 0.0, row.setup_seconds or 0.0
-        metrics["queue_time"] = max(0.0, _seconds(row.created_at, row.started_at) - boot - setup)
-        metrics["boot_time"], metrics["setup_time"] = boot, setup
+        queued = max(0.0, _seconds(row.created_at, row.started_at) - boot - setup)
+        phases = {"queue_time": queued, "boot_time": boot, "setup_time": setup}
+        metrics |= {phase: round(seconds, 6) for phase, seconds in phases.items()}
     return metrics
 
 

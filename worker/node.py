@@ -31,7 +31,7 @@ from worker.supervisor import InstanceSupervisor, Place, Surroundings
 log = get_logger()
 
 _CONVERGE_SECONDS = 1.0
-#: On SIGTERM, what runs may finish within this; then it goes back to the queue.
+#: On SIGTERM, what runs may finish within this; then it goes back to the queue, or fails if it had produced something.
 DRAIN_SECONDS = 10.0
 #: Without a GPU, this many containers per processor: most models wait more than they compute.
 _INSTANCES_PER_CPU = 3

@@ -13,7 +13,8 @@ from api.pagination import PAGE_SIZE, Cursor, page
 from api.responses import Json
 from api.schemas.common import Page
 from api.schemas.predictions import IsoMoment, Prediction, PredictionRequest, RunRequest
-from core import files, predictions, wire
+from core import catalog, files, predictions, wire
+from core.errors import InvalidVersion
 from core.lifecycle import PredictionStatus
 from core.tokens import Scope
 
@@ -40,7 +41,12 @@ async def create(body: PredictionRequest, creating: CreatingDep) -> Json:
 @needs(Scope.RUN, bucket=Bucket.CREATES, creates=True)
 async def create_by_model(model_owner: str, model_name: str, body: RunRequest, creating: CreatingDep) -> Json:
     """Runs the latest Version of a Model."""
-    runnable = await creating.state.resolve(creating.caller.id, f"{model_owner}/{model_name}")
+    try:
+        runnable = await creating.state.resolve(creating.caller.id, f"{model_owner}/{model_name}")
+    except InvalidVersion:
+        async with creating.state.database.autocommit() as tx:
+            await catalog.get_model(tx, creating.caller.id, model_owner, model_name)
+        raise InvalidVersion(f"{model_owner}/{model_name} has no version yet: publish one first.") from None
     return await create_prediction(creating, runnable, body)
 
 

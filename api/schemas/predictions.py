@@ -41,7 +41,7 @@ class RunRequest(BaseModel):
         None, description="`webhook`, completion only.", json_schema_extra=_DEPRECATED
     )
     stream: bool | None = Field(
-        None, description="Ignored: `urls.stream` is always there.", json_schema_extra=_DEPRECATED
+        None, description="Ignored: `urls.stream` is there where the model streams.", json_schema_extra=_DEPRECATED
     )
 
     @property

@@ -224,6 +224,19 @@ async def test_a_version_that_does_not_exist_is_invalid(
     assert problem(await client.post("/v1/predictions", json=body), 422)["title"] == "Invalid version or not permitted"
 
 
+async def test_a_model_that_cannot_run_is_told_from_one_that_is_not_there(
+    client: httpx.AsyncClient, caller: Caller, scene: Scene
+) -> None:
+    body = {"input": {"text": "Ada"}}
+    nowhere = await client.post(f"/v1/models/{caller.username}/nothing/predictions", json=body)
+    assert problem(nowhere, 404)["detail"] == "The requested model could not be found."
+    await scene.publish(caller)
+    new = {"owner": caller.username, "name": "empty", "visibility": "private", "hardware": "cpu"}
+    assert (await client.post("/v1/models", json=new)).status_code == 201
+    empty = await client.post(f"/v1/models/{caller.username}/empty/predictions", json=body)
+    assert "has no version yet" in problem(empty, 422)["detail"]
+
+
 async def test_a_private_version_of_somebody_else_does_not_exist(
     client: httpx.AsyncClient, stranger: httpx.AsyncClient, scene: Scene, caller: Caller
 ) -> None:

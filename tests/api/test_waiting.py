@@ -1,6 +1,8 @@
 """`Prefer: wait` and `Cancel-After`."""
 
 import asyncio
+import signal
+from pathlib import Path
 
 import httpx
 import pytest
@@ -8,7 +10,10 @@ import pytest
 from api.prefer import LONGEST_HOLD_SECONDS, deadline_seconds, hold_seconds
 from core.errors import InvalidInput
 from core.lifecycle import PredictionStatus
+from core.settings import Settings
+from tests.api.conftest import client_of
 from tests.api.scene import Caller, Published, Scene
+from tests.support.api_process import running_api
 
 
 @pytest.mark.parametrize(
@@ -118,3 +123,18 @@ async def waiting_ids(client: httpx.AsyncClient, count: int) -> list[str]:
             return ids
         await asyncio.sleep(0.02)
     raise AssertionError(f"There are no {count} predictions.")
+
+
+async def test_who_is_held_when_the_process_must_end_is_answered_now(
+    settings: Settings, scene: Scene, caller: Caller, tmp_path: Path
+) -> None:
+    published = await scene.publish(caller)
+    async with (
+        running_api(settings, tmp_path / "api.log") as process,
+        client_of(process.settings, caller.token) as client,
+    ):
+        asking = asyncio.create_task(ask(client, published, {"Prefer": "wait=20"}))
+        id = await only_id(client)
+        process.process.send(signal.SIGTERM)
+        answer = await asking
+    assert (answer.status_code, answer.json()["id"], answer.json()["status"]) == (202, id, "starting")
