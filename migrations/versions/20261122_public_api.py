@@ -1,4 +1,8 @@
-"""What the whole public API needs: Deployments, collections, examples, scopes, idempotency, caching, retention."""
+"""What the whole public API needs: Deployments, collections, examples, scopes, idempotency, caching, retention.
+
+One transaction: what is rewritten as a whole (the models, which are few) comes first, before any lock on what every
+request needs; all that follows takes no time, however large a table is. The indexes of large tables are the next one.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,6 +19,15 @@ SEARCHABLE = " || ".join(
 
 
 def upgrade() -> None:
+    op.add_column("models", sa.Column("weights_url", sa.String(), nullable=True))
+    op.add_column("models", sa.Column("latest_version_created_at", sa.DateTime(timezone=True), nullable=True))
+    op.execute(
+        """
+        UPDATE models SET latest_version_created_at = versions.created_at
+        FROM versions WHERE versions.id = models.latest_version_id
+        """
+    )
+    op.add_column("models", sa.Column("searchable", postgresql.TSVECTOR(), sa.Computed(SEARCHABLE, persisted=True)))
     op.create_table(
         "collections",
         sa.Column("slug", sa.String(), nullable=False),
@@ -106,55 +119,16 @@ def upgrade() -> None:
     op.add_column("accounts", sa.Column("previous_webhook_secret", sa.String(), nullable=True))
     op.add_column("accounts", sa.Column("previous_webhook_secret_until", sa.DateTime(timezone=True), nullable=True))
     op.add_column("accounts", sa.Column("credit_limit_nanos", sa.BigInteger(), nullable=True))
-    op.create_index(
-        "ix_files_expires_at", "files", ["expires_at"], unique=False, postgresql_where=sa.text("expires_at IS NOT NULL")
-    )
-    op.add_column("models", sa.Column("weights_url", sa.String(), nullable=True))
-    op.add_column("models", sa.Column("latest_version_created_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("predictions", sa.Column("deployment", sa.String(), nullable=True))
     op.add_column("predictions", sa.Column("cache_key", sa.LargeBinary(), nullable=True))
     op.add_column("predictions", sa.Column("cached_from", sa.String(), nullable=True))
     op.add_column("predictions", sa.Column("boot_seconds", sa.Double(), nullable=True))
     op.add_column("predictions", sa.Column("setup_seconds", sa.Double(), nullable=True))
-    op.create_index(
-        "ix_predictions_cache_key",
-        "predictions",
-        ["account_id", "cache_key"],
-        unique=False,
-        postgresql_where=sa.text("cache_key IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_predictions_cached_from",
-        "predictions",
-        ["cached_from"],
-        unique=False,
-        postgresql_where=sa.text("cached_from IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_predictions_kept",
-        "predictions",
-        ["source", "completed_at"],
-        unique=False,
-        postgresql_where=sa.text("completed_at IS NOT NULL AND NOT data_removed"),
-    )
-    op.create_index(
-        op.f("ix_predictions_version_id_completed_at"), "predictions", ["version_id", "completed_at"], unique=False
-    )
-    op.create_index(
-        "ix_predictions_web",
-        "predictions",
-        ["account_id", "created_at"],
-        unique=False,
-        postgresql_where=sa.text("source = 'web'"),
-    )
     op.add_column(
         "tokens",
         sa.Column("scopes", sa.ARRAY(sa.Text()), server_default="{read,run,write,billing,admin}", nullable=False),
     )
     op.add_column("tokens", sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True))
-    op.create_index(
-        op.f("ix_usage_records_version_id_ended_at"), "usage_records", ["version_id", "ended_at"], unique=False
-    )
     op.add_column("versions", sa.Column("caches_results", sa.Boolean(), server_default="false", nullable=False))
     op.add_column("versions", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
     op.alter_column("versions", "model_id", nullable=True)
@@ -162,54 +136,24 @@ def upgrade() -> None:
     op.create_foreign_key(
         op.f("fk_versions_model_id_models"), "versions", "models", ["model_id"], ["id"], ondelete="SET NULL"
     )
-    op.add_column("models", sa.Column("searchable", postgresql.TSVECTOR(), sa.Computed(SEARCHABLE, persisted=True)))
     op.add_column(
         "webhook_deliveries", sa.Column("attempts_before_replay", sa.Integer(), server_default="0", nullable=False)
-    )
-    op.create_index(
-        "ix_webhook_deliveries_failed",
-        "webhook_deliveries",
-        ["account_id", "created_at"],
-        unique=False,
-        postgresql_where=sa.text("status <> 'delivered'"),
-    )
-    op.execute(
-        """
-        UPDATE models SET latest_version_created_at = versions.created_at
-        FROM versions WHERE versions.id = models.latest_version_id
-        """
     )
 
 
 def downgrade() -> None:
-    op.drop_index(
-        "ix_webhook_deliveries_failed",
-        table_name="webhook_deliveries",
-        postgresql_where=sa.text("status <> 'delivered'"),
-    )
     op.drop_column("webhook_deliveries", "attempts_before_replay")
     op.drop_column("models", "searchable")
+    # Those of deleted Models, kept for their names only.
+    op.execute("DELETE FROM instances USING versions WHERE versions.id = version_id AND model_id IS NULL")
+    op.execute("DELETE FROM versions WHERE model_id IS NULL")
     op.drop_constraint("fk_versions_model_id_models", "versions")
     op.create_foreign_key(op.f("fk_versions_model_id_models"), "versions", "models", ["model_id"], ["id"])
     op.alter_column("versions", "model_id", nullable=False)
     op.drop_column("versions", "deleted_at")
     op.drop_column("versions", "caches_results")
-    op.drop_index(op.f("ix_usage_records_version_id_ended_at"), table_name="usage_records")
     op.drop_column("tokens", "last_used_at")
     op.drop_column("tokens", "scopes")
-    op.drop_index(op.f("ix_predictions_version_id_completed_at"), table_name="predictions")
-    op.drop_index("ix_predictions_web", table_name="predictions", postgresql_where=sa.text("source = 'web'"))
-    op.drop_index(
-        "ix_predictions_kept",
-        table_name="predictions",
-        postgresql_where=sa.text("completed_at IS NOT NULL AND NOT data_removed"),
-    )
-    op.drop_index(
-        "ix_predictions_cached_from", table_name="predictions", postgresql_where=sa.text("cached_from IS NOT NULL")
-    )
-    op.drop_index(
-        "ix_predictions_cache_key", table_name="predictions", postgresql_where=sa.text("cache_key IS NOT NULL")
-    )
     op.drop_column("predictions", "setup_seconds")
     op.drop_column("predictions", "boot_seconds")
     op.drop_column("predictions", "cached_from")
@@ -217,7 +161,6 @@ def downgrade() -> None:
     op.drop_column("predictions", "deployment")
     op.drop_column("models", "latest_version_created_at")
     op.drop_column("models", "weights_url")
-    op.drop_index("ix_files_expires_at", table_name="files", postgresql_where=sa.text("expires_at IS NOT NULL"))
     op.drop_column("accounts", "credit_limit_nanos")
     op.drop_column("accounts", "previous_webhook_secret_until")
     op.drop_column("accounts", "previous_webhook_secret")
