@@ -96,6 +96,19 @@ def test_an_index_whose_build_was_interrupted_is_built_again(url: str) -> None:
     command.check(migrations.config(url))
 
 
+def test_tokens_that_were_there_may_do_everything_and_new_ones_what_they_are_given(url: str) -> None:
+    migrations.upgrade(url, "0001")
+    token = "INSERT INTO tokens (id, account_id, name, prefix, token_hash) VALUES (%s, 'a', '', 'mr_', %s)"
+    with psycopg.connect(url, autocommit=True) as connection:
+        add_account(connection)
+        connection.execute(token, ("1", b"1"))
+        migrations.upgrade(url)
+        [(scopes,)] = connection.execute("SELECT scopes FROM tokens").fetchall()
+        assert scopes == ["read", "run", "write", "billing", "admin"]
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            connection.execute(token, ("2", b"2"))
+
+
 def test_a_downgrade_removes_what_had_no_place_before(url: str) -> None:
     migrations.upgrade(url)
     with psycopg.connect(url, autocommit=True) as connection:

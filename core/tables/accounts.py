@@ -35,7 +35,7 @@ class Token(Table):
     name: Mapped[str]
     prefix: Mapped[str]
     token_hash: Mapped[bytes] = mapped_column(unique=True)
-    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{read,run,write,billing,admin}")
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     created_at: Mapped[CreatedAt]
     last_used_at: Mapped[Moment | None]
     """To the minute."""

@@ -128,6 +128,8 @@ def upgrade() -> None:
         "tokens",
         sa.Column("scopes", sa.ARRAY(sa.Text()), server_default="{read,run,write,billing,admin}", nullable=False),
     )
+    # That of the tokens there are: none is given to one that says nothing.
+    op.alter_column("tokens", "scopes", server_default=None)
     op.add_column("tokens", sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("versions", sa.Column("caches_results", sa.Boolean(), server_default="false", nullable=False))
     op.add_column("versions", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
