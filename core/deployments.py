@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row, Select, and_, case, delete, exists, func, insert, or_, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 
 from core import catalog, versions
@@ -19,8 +18,12 @@ from core.clock import rfc3339
 from core.database import Transaction
 from core.errors import Conflict, InvalidVersion, NotFound, ValidationFailed
 from core.lifecycle import LIVE_INSTANCE, VersionStatus
+from core.ownership import one_at_a_time
 from core.redis import SCHEDULER_BELL, ring
 from core.tables import Account, Deployment, Instance, Model, Prediction, Release, Version
+
+MAX_DEPLOYMENTS = 200
+"""Of one account: the scheduler looks at all that are to be kept warm, every second."""
 
 #: A Deployment may be deleted once it has been offline and unused for so long, as Replicate has it.
 UNUSED = timedelta(minutes=15)
@@ -106,19 +109,22 @@ async def resolve(tx: Transaction, account_id: str, owner: str, name: str) -> Ru
 
 async def create(tx: Transaction, id: str, owner: Row, name: str, configuration: Configuration) -> Row:
     """Makes it with its first Release. The same id again changes nothing, and returns it as it is now."""
-    inserted = await tx.first(
-        upsert(Deployment)
-        .values(id=id, owner_id=owner.id, name=name, release_number=1)
-        .on_conflict_do_nothing()
-        .returning(Deployment.id)
-    )
-    if inserted is not None:
-        await _require_possible(tx, owner.id, configuration)
-        await _release(tx, id, 1, owner.id, configuration)
-    deployment = await get(tx, owner.id, owner.username, name)
-    if deployment.id != id:
+    await one_at_a_time(tx, owner.id)
+    taken = await tx.first(select(Deployment.id).where(Deployment.owner_id == owner.id, Deployment.name == name))
+    if taken is not None and taken.id != id:
         raise Conflict(f"You have a deployment named {name} already.")
-    return deployment
+    if taken is None:
+        await _require_place(tx, owner)
+        await _require_possible(tx, owner.id, configuration)
+        await tx.execute(insert(Deployment).values(id=id, owner_id=owner.id, name=name, release_number=1))
+        await _release(tx, id, 1, owner.id, configuration)
+    return await get(tx, owner.id, owner.username, name)
+
+
+async def _require_place(tx: Transaction, owner: Row) -> None:
+    count = await tx.scalar(select(func.count()).where(Deployment.owner_id == owner.id))
+    if count >= MAX_DEPLOYMENTS:
+        raise Conflict(f"{owner.username} has {count} deployments, the most an account may have: delete one first.")
 
 
 async def change(tx: Transaction, account_id: str, owner: str, name: str, changes: dict[str, Any]) -> Row:

@@ -1,20 +1,22 @@
 """Deployments over HTTP: their shape, their life, whom they are shown to, and their predictions."""
 
+import asyncio
 import re
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import func, insert, update
 
 from api.pagination import PAGE_SIZE
 from core import catalog, predictions
+from core.deployments import MAX_DEPLOYMENTS
 from core.hardware import CPU
 from core.ids import new_id
 from core.lifecycle import InstanceStatus
 from core.resources import Resources
 from core.settings import Settings
-from core.tables import Instance, Prediction
+from core.tables import Deployment, Instance, Prediction
 from tests.api.scene import Caller, Published, Scene
 
 MOMENT = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
@@ -205,6 +207,26 @@ async def test_a_name_is_taken_once_by_each_account(
     answers = [await who.post("/v1/deployments", json=body) for who in (client, client, stranger)]
     assert [answer.status_code for answer in answers] == [200, 409, 200]
     assert body["name"] in answers[1].json()["detail"]
+
+
+async def test_an_account_has_no_more_deployments_than_it_may_however_many_at_once(
+    resources: Resources, client: httpx.AsyncClient, stranger: httpx.AsyncClient, caller: Caller, published: Published
+) -> None:
+    path = await deploy(client, published)
+    rows = [
+        {"id": new_id(), "owner_id": caller.id, "name": f"full-{number}", "release_number": 1}
+        for number in range(MAX_DEPLOYMENTS - 3)
+    ]
+    async with resources.database.transaction() as tx:
+        await tx.execute(insert(Deployment), rows)
+    posts = (client.post("/v1/deployments", json=body_of(published)) for _ in range(4))
+    answers = await asyncio.gather(*posts)
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 409, 409]
+    full = await client.post("/v1/deployments", json=body_of(published))
+    assert f"has {MAX_DEPLOYMENTS} deployments, the most an account may have" in full.json()["detail"]
+    await deploy(stranger, published)
+    assert (await client.delete(path)).status_code == 204
+    await deploy(client, published)
 
 
 async def test_creating_it_again_with_the_same_key_is_answered_the_same(
