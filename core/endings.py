@@ -3,15 +3,17 @@
 Compiled once. A single statement is its own transaction, so ending a prediction costs one round trip to Postgres.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+from redis.asyncio import Redis
 from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, case, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from core import ledger, metering, streams, webhooks
 from core.database import Direct, Doorbells, Hot, Transaction
 from core.lifecycle import PredictionStatus, WebhookEvent
-from core.redis import DELIVERY_BELL, FINISHED_CHANNEL, publish, ring
+from core.redis import DELIVERY_BELL, FINISHED_CHANNEL, ring
 from core.tables import Prediction
 
 TABLE = Prediction.__table__
@@ -80,11 +82,18 @@ async def finish(tx: Transaction | Direct, parameters: dict[str, Any]) -> Any:
     return row
 
 
-def announce(tx: Doorbells, row: Any) -> None:
+def announce(tx: Doorbells, *rows: Any) -> None:
     """Once committed: wakes whoever waits or listens, and the sender of what is owed."""
-    if row.stream_kind:
-        tx.after_commit(streams.end, row.id, row.status, row.error)
-    else:
-        tx.after_commit(publish, FINISHED_CHANNEL, row.id)
-    if webhooks.wants(row, WebhookEvent.COMPLETED):
+    if heard := [(row.id, row.status, row.error) for row in rows if row.stream_kind]:
+        tx.after_commit(streams.end, *heard)
+    if unheard := [row.id for row in rows if not row.stream_kind]:
+        tx.after_commit(_tell_those_who_wait, unheard)
+    if any(webhooks.wants(row, WebhookEvent.COMPLETED) for row in rows):
         tx.after_commit(ring, DELIVERY_BELL)
+
+
+async def _tell_those_who_wait(redis: Redis, prediction_ids: Sequence[str]) -> None:
+    pipeline = redis.pipeline(transaction=False)
+    for id in prediction_ids:
+        pipeline.publish(FINISHED_CHANNEL, id)
+    await pipeline.execute()

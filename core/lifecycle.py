@@ -21,7 +21,7 @@ class PredictionStatus(StrEnum):
 
 LIVE_PREDICTION = (PredictionStatus.STARTING, PredictionStatus.PROCESSING)
 
-#: (from, to): the verbs in core/predictions.py that move it.
+#: (from, to): the verbs in core/predictions.py, or core/unstarted.py, that move it.
 PREDICTION_EDGES: dict[tuple[PredictionStatus, PredictionStatus], str] = {
     (PredictionStatus.STARTING, PredictionStatus.PROCESSING): "start",
     (PredictionStatus.STARTING, PredictionStatus.CANCELED): "cancel, cancel_target",

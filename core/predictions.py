@@ -1,4 +1,5 @@
-"""The verbs of a prediction. Every status change is here, guarded by id, status and attempt, and named in `lifecycle`.
+"""The verbs of a prediction. Every status change is here or in `unstarted`, guarded by id, status and attempt, and
+named in `lifecycle`.
 
 T1 `create`, T2 `start` and T3 `finish` are the path; the rest is what happens when something falls between them.
 """
@@ -9,17 +10,16 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import Double, Row, Update, and_, bindparam, cast, exists, func, or_, select, text, tuple_, update
+from sqlalchemy import Double, Row, bindparam, cast, exists, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import endings, queue
+from core import endings, queue, unstarted
 from core.catalog import Runnable
 from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.endings import TABLE, held
 from core.errors import NotFound, StaleWrite
 from core.ids import new_id
-from core.lifecycle import LIVE_PREDICTION, FailureCode, InstanceStatus, PredictionStatus
-from core.redis import node_channel, publish
+from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
 from core.schema import output_kind
 from core.tables import Hardware, Instance, Node, Prediction, Version
 
@@ -243,34 +243,10 @@ async def finish(tx: Transaction | Direct, prediction_id: str, attempt: int, out
 # --- cancelling -------------------------------------------------------------------------------------------------------
 
 
-_CANCELED = {"status": PredictionStatus.CANCELED.value, "cancel_requested_at": func.now()}
-
-
 async def cancel(tx: Transaction, account_id: str, prediction_id: str) -> Row:
     """Ends a waiting prediction at once and asks the runner of a running one; what has ended stays as it is."""
-    await _cancel(tx, and_(TABLE.c.id == prediction_id, TABLE.c.account_id == account_id))
+    await unstarted.cancel(tx, TABLE.c.id == prediction_id, TABLE.c.account_id == account_id)
     return await get(tx, account_id, prediction_id)
-
-
-async def cancel_target(tx: Transaction, target: str) -> None:
-    """The same, for all that waits for a target or runs there: its Deployment is disabled, or gone."""
-    unasked = TABLE.c.cancel_requested_at.is_(None)
-    await _cancel(tx, and_(TABLE.c.completed_at.is_(None), TABLE.c.target == target, unasked))
-
-
-async def _cancel(tx: Transaction, chosen: Any) -> None:
-    # Locked, or one might go back to its queue between the two questions below and hear neither.
-    await tx.execute(select(TABLE.c.id).where(chosen).order_by(TABLE.c.id).with_for_update())
-    waiting, runs = (TABLE.c.status == status.value for status in LIVE_PREDICTION)
-    await _end_waiting(tx, update(TABLE).where(chosen, waiting).values(_CANCELED))
-    asked = (
-        update(TABLE)
-        .where(chosen, runs, Instance.id == TABLE.c.instance_id)
-        .values(cancel_requested_at=func.coalesce(TABLE.c.cancel_requested_at, func.now()))
-        .returning(TABLE.c.id, Instance.node_id)
-    )
-    for row in await tx.all(asked):
-        tx.after_commit(publish, node_channel(row.node_id), f"cancel {row.id}")
 
 
 async def cancel_requested(tx: Transaction, node_boot_id: str) -> list[str]:
@@ -366,33 +342,3 @@ async def _requeue(tx: Transaction, row: Row) -> None:
         .values(status=PredictionStatus.STARTING, started_at=None, instance_id=None, node_boot_id=None)
     )
     tx.after_commit(queue.push, row.target, row.account_id, row.id)
-
-
-async def expire(tx: Transaction) -> int:
-    """Aborts, free of charge, what waited past its deadline."""
-    late = update(TABLE).where(
-        TABLE.c.completed_at.is_(None),
-        TABLE.c.status == PredictionStatus.STARTING.value,
-        TABLE.c.deadline_at < func.now(),
-    )
-    return len(await _end_waiting(tx, late.values(status=PredictionStatus.ABORTED.value)))
-
-
-async def refuse(tx: Transaction, target: str, code: FailureCode, error: str, logs: str = "") -> int:
-    """Fails everything that waits for a target which cannot run: its Version could not be prepared, or set up."""
-    hopeless = update(TABLE).where(
-        TABLE.c.completed_at.is_(None),
-        TABLE.c.target == target,
-        TABLE.c.status == PredictionStatus.STARTING.value,
-    )
-    failed = {"status": PredictionStatus.FAILED.value, "failure_code": code.value, "error": error, "logs": logs}
-    return len(await _end_waiting(tx, hopeless.values(failed)))
-
-
-async def _end_waiting(tx: Transaction, moved: Update) -> Sequence[Row]:
-    """Ends what has not started: nothing was measured, so nothing is charged, and it leaves its queue."""
-    rows = await tx.all(endings.ending(moved))
-    for row in rows:
-        tx.after_commit(queue.remove, row.target, row.account_id, row.id)
-        endings.announce(tx, row)
-    return rows

@@ -119,8 +119,12 @@ async def take(redis: Redis, target: str, count: int) -> list[str]:
     return await _take([_base(target)], [count], client=redis)
 
 
-async def remove(redis: Redis, target: str, account_id: str, prediction_id: str) -> None:
-    await _remove([_base(target)], [account_id, prediction_id], client=redis)
+async def remove_many(redis: Redis, waiting: Sequence[tuple[str, str, str]]) -> None:
+    """Removes each (target, account id, prediction id); what is in no queue may be among them."""
+    pipeline = redis.pipeline(transaction=False)
+    for target, account_id, prediction_id in waiting:
+        await _remove([_base(target)], [account_id, prediction_id], client=pipeline)
+    await pipeline.execute()
 
 
 async def ahead(redis: Redis, target: str, account_id: str, prediction_id: str) -> int | None:

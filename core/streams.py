@@ -45,13 +45,14 @@ async def reset(redis: Redis, *prediction_ids: str) -> None:
     await redis.unlink(*map(stream_key, prediction_ids))
 
 
-async def end(redis: Redis, prediction_id: str, status: str, error: str | None) -> None:
-    """Closes the stream and wakes everyone who waits for this prediction."""
-    key = stream_key(prediction_id)
+async def end(redis: Redis, *ends: tuple[str, str, str | None]) -> None:
+    """Closes the stream of each (prediction id, status, error) and wakes everyone who waits for it."""
     pipeline = redis.pipeline(transaction=False)
-    pipeline.xadd(key, {"done": orjson.dumps({"status": status, "error": error})})
-    pipeline.expire(key, _KEEP_SECONDS)
-    pipeline.publish(FINISHED_CHANNEL, prediction_id)
+    for prediction_id, status, error in ends:
+        key = stream_key(prediction_id)
+        pipeline.xadd(key, {"done": orjson.dumps({"status": status, "error": error})})
+        pipeline.expire(key, _KEEP_SECONDS)
+        pipeline.publish(FINISHED_CHANNEL, prediction_id)
     await pipeline.execute()
 
 

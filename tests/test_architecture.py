@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core import catalog, fleet, lifecycle, predictions, webhooks
+from core import catalog, fleet, lifecycle, predictions, unstarted, webhooks
 
 ROOT = Path(__file__).parents[1]
 PROCESSES = ("api", "worker", "scheduler", "cli")
@@ -200,10 +200,10 @@ def test_core_can_be_imported_without_any_process_and_its_libraries() -> None:
 # --- docs/states.md ---------------------------------------------------------------------------------------------------
 
 TABLES = {
-    "Prediction": (lifecycle.PREDICTION_EDGES, predictions),
-    "Instance": (lifecycle.INSTANCE_EDGES, fleet),
-    "Version": (lifecycle.VERSION_EDGES, catalog),
-    "Delivery": (lifecycle.DELIVERY_EDGES, webhooks),
+    "Prediction": (lifecycle.PREDICTION_EDGES, (predictions, unstarted)),
+    "Instance": (lifecycle.INSTANCE_EDGES, (fleet,)),
+    "Version": (lifecycle.VERSION_EDGES, (catalog,)),
+    "Delivery": (lifecycle.DELIVERY_EDGES, (webhooks,)),
 }
 
 
@@ -220,8 +220,9 @@ def test_the_drawing_and_the_table_of_states_agree(noun: str) -> None:
 
 @pytest.mark.parametrize("noun", TABLES)
 def test_every_verb_that_an_edge_names_is_there(noun: str) -> None:
-    edges, module = TABLES[noun]
-    assert not [verb for verbs in edges.values() for verb in verbs.split(", ") if not callable(getattr(module, verb))]
+    edges, modules = TABLES[noun]
+    named = {verb for verbs in edges.values() for verb in verbs.split(", ")}
+    assert not [verb for verb in named if not any(callable(getattr(module, verb, None)) for module in modules)]
 
 
 def test_every_state_is_reached_and_every_live_one_left() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Row, func, select
 
-from core import fleet, predictions
+from core import fleet, predictions, unstarted
 from core.database import Transaction
 from core.errors import NotFound, StaleWrite
 from core.lifecycle import (
@@ -297,7 +297,7 @@ class PredictionMachine(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        self.do(predictions.expire)
+        self.do(unstarted.expire)
         for expected in self.expected.values():
             deadline = expected.row.deadline_at
             if expected.status is S.STARTING and deadline is not None and deadline < expected.row.created_at:
@@ -308,7 +308,7 @@ class PredictionMachine(RuleBasedStateMachine):
         if not seriously:
             return
         waiting = [expected for expected in self.expected.values() if expected.status is S.STARTING]
-        refused = self.do(predictions.refuse, self.runnable.target, FailureCode.SETUP, "It cannot run.")
+        refused = self.do(unstarted.refuse, self.runnable.target, FailureCode.SETUP, "It cannot run.")
         assert refused == len(waiting)
         for expected in waiting:
             self.has_ended(expected, S.FAILED)

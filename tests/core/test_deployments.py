@@ -10,7 +10,7 @@ from hypothesis import settings as bounds
 from hypothesis import strategies as st
 from sqlalchemy import Row, func, select, update
 
-from core import catalog, deployments, fleet, predictions
+from core import catalog, deployments, fleet, predictions, unstarted
 from core.catalog import Runnable
 from core.database import Transaction
 from core.deployments import Configuration, deployment_of
@@ -199,7 +199,7 @@ async def test_cancelling_a_target_ends_what_waits_and_asks_what_runs_and_leaves
         await channel.subscribe(f"node:{scene.node.id}")
         for _ in range(2):
             async with database.transaction() as tx:
-                await predictions.cancel_target(tx, scene.runnable.target)
+                await unstarted.cancel_target(tx, scene.runnable.target)
         heard = [await channel.get_message(ignore_subscribe_messages=True, timeout=0.2) for _ in range(4)]
     assert [message["data"] for message in heard if message] == [f"cancel {ids[0]}"]
     async with database.autocommit() as tx:

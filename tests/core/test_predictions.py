@@ -2,10 +2,9 @@
 
 import asyncio
 
-import pytest
 from sqlalchemy import Row, func, select, update
 
-from core import demand, predictions, queue, streams
+from core import demand, predictions, queue, streams, unstarted
 from core.database import Transaction
 from core.errors import StaleWrite
 from core.lifecycle import FailureCode, PredictionStatus
@@ -129,7 +128,7 @@ async def test_what_is_canceled_or_late_leaves_its_queue(scene: Scene) -> None:
     ]
     await cancel(scene, gone.id)
     async with scene.resources.database.transaction() as tx:
-        await predictions.expire(tx)
+        await unstarted.expire(tx)
     assert await queue.take(redis, target, 10) == [kept.id]
     assert (await now(scene, late.id)).status == PredictionStatus.ABORTED
 
@@ -150,7 +149,7 @@ async def test_a_deadline_that_passes_while_it_runs_is_the_runners_to_obey(scene
     row = await running(scene, deadline_seconds=0.0)
     async with scene.resources.database.autocommit() as tx:
         assert await predictions.cancel_requested(tx, scene.node.boot_id) == [row.id]
-        await predictions.expire(tx)
+        await unstarted.expire(tx)
     assert (await now(scene, row.id)).status == PredictionStatus.PROCESSING
 
 
@@ -258,7 +257,7 @@ async def test_streams_replay_their_end(scene: Scene) -> None:
     redis = scene.resources.redis
     row = await running(scene)
     await streams.extend(redis, row.id, ["a", {"b": None}])
-    await streams.end(redis, row.id, "succeeded", None)
+    await streams.end(redis, (row.id, "succeeded", None))
     entries = await streams.read(redis, row.id, streams.START)
     assert [(entry.kind, entry.value) for entry in entries] == [
         ("output", "a"),

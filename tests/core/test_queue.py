@@ -58,16 +58,14 @@ async def test_what_was_taken_may_come_back(redis: Redis, target: str) -> None:
 async def test_removing_takes_it_out_and_only_it(redis: Redis, target: str) -> None:
     for id in ("1", "2", "3"):
         await queue.push(redis, target, "a", id)
-    await queue.remove(redis, target, "a", "2")
-    await queue.remove(redis, target, "a", "2")
-    await queue.remove(redis, target, "stranger", "4")
+    await queue.remove_many(redis, [(target, "a", "2"), (target, "a", "2"), (target, "stranger", "4")])
     assert await queue.take(redis, target, 5) == ["1", "3"]
 
 
 async def test_an_account_whose_last_one_is_removed_takes_no_turn(redis: Redis, target: str) -> None:
     await queue.push(redis, target, "a", "1")
     await queue.push(redis, target, "b", "2")
-    await queue.remove(redis, target, "a", "1")
+    await queue.remove_many(redis, [(target, "a", "1")])
     await queue.push(redis, target, "a", "3")
     assert await queue.take(redis, target, 5) == ["2", "3"]
 
@@ -75,7 +73,7 @@ async def test_an_account_whose_last_one_is_removed_takes_no_turn(redis: Redis, 
 async def test_nothing_of_an_empty_queue_stays_in_redis(redis: Redis, target: str) -> None:
     await queue.push_many(redis, [(target, account, f"{account}{n}") for account in "ab" for n in range(100)])
     await queue.take(redis, target, 150)
-    await queue.remove(redis, target, "b", "b99")
+    await queue.remove_many(redis, [(target, "b", "b99")])
     await queue.take(redis, target, 100)
     assert await redis.keys(f"queue:{{{target}}}*") == []
 
@@ -204,7 +202,7 @@ async def follow(redis: Redis, steps: list[tuple[str, int, int]]) -> None:
             case "take":
                 assert await queue.take(redis, target, number) == ring.take(number)
             case "remove":
-                await queue.remove(redis, target, account, id)
+                await queue.remove_many(redis, [(target, account, id)])
                 ring.remove(account, id)
         left = sum(map(len, ring.waiting.values()))
         assert await queue.depth(redis, target) == left
