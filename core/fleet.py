@@ -1,5 +1,6 @@
 """Nodes and Instances: the scheduler writes what is wanted, nodes write what is, both converge on these rows."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,8 +176,8 @@ async def note_activity(tx: Transaction, instance_ids: list[str]) -> None:
     await tx.execute(update(Instance).where(Instance.id.in_(instance_ids)).values(last_active_at=func.now()))
 
 
-async def failed_setups(tx: Transaction, version_id: str, seconds: float) -> list[Row]:
-    """Instances of a Version that lately failed before they were ready, newest first: what a crash loop is made of.
+async def failed_setups(tx: Transaction, version_ids: Collection[str], seconds: float) -> list[Row]:
+    """Instances of these Versions that lately failed before they were ready, newest first: what a crash loop is.
 
     A node that dies, or is stopped, while they boot says nothing of their Version.
     """
@@ -184,12 +185,13 @@ async def failed_setups(tx: Transaction, version_id: str, seconds: float) -> lis
         await tx.all(
             select(
                 Instance.id,
+                Instance.version_id,
                 Instance.reason,
                 Instance.setup_logs,
                 func.extract("epoch", func.now() - Instance.ended_at).label("seconds_ago"),
             )
             .where(
-                Instance.version_id == version_id,
+                Instance.version_id.in_(version_ids),
                 Instance.status == InstanceStatus.FAILED,
                 Instance.ready_at.is_(None),
                 Instance.reason.not_in(list(NodeFault)),

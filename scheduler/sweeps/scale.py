@@ -3,6 +3,9 @@
 Also tells everyone who waits why, and ends the waiting for what cannot run at all.
 """
 
+from collections import defaultdict
+from dataclasses import dataclass
+
 from sqlalchemy import Row
 
 from core import demand, fleet, unstarted
@@ -26,23 +29,41 @@ EXPLAIN_SECONDS = 2.0
 log = get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why an Instance makes no sense now, as those who wait are told; with a `code` they are refused."""
+
+    reason: str
+    code: FailureCode | None = None
+    logs: str = ""
+
+
 async def run(context: Context) -> None:
     database = context.resources.database
     async with database.autocommit() as tx:
         world = await World.read(tx, context.resources.settings.idle_seconds)
+        failures = await _failures(tx, world)
     if not world.targets:
         return
     needs: list[Need] = []
     runnable: list[Target] = []
+    # A transaction for what is to be written, and none for the many that are as they should be.
     for target in world.targets.values():
-        async with database.transaction() as tx:
-            if not await _is_runnable(tx, world, target):
-                continue
+        if target.is_closed and (target.waiting or target.running):
+            async with database.transaction() as tx:
+                await unstarted.cancel_target(tx, target.name)
+        obstacle = _obstacle(world, target, failures[target.version_id])
+        if obstacle is None:
             runnable.append(target)
-            missing = _missing(world, target)
-            if missing > 0:
-                needs.append(_need(world, target, missing))
-            elif missing < 0:
+        elif target.waiting:
+            async with database.transaction() as tx:
+                await _turn_away(tx, target, obstacle)
+    for target in runnable:
+        missing = _missing(world, target)
+        if missing > 0:
+            needs.append(_need(world, target, missing))
+        elif missing < 0:
+            async with database.transaction() as tx:
                 await _let_go(tx, world, target, -missing)
     needs.sort(key=lambda need: -need.oldest_wait)
     decided = plan(needs, [_node(row) for row in world.nodes], _all_held(world))
@@ -52,39 +73,47 @@ async def run(context: Context) -> None:
             await _explain(tx, decided, target)
 
 
-async def _is_runnable(tx: Transaction, world: World, target: Target) -> bool:
-    """Whether Instances of this target make sense now; if not, those who wait are told, refused or canceled."""
-    if target.is_closed and (target.waiting or target.running):
-        await unstarted.cancel_target(tx, target.name)
+async def _failures(tx: Transaction, world: World) -> dict[str, list[Row]]:
+    """By Version: its Instances that failed to start lately, newest first, where more may be started."""
+    ids = {target.version_id for target in world.targets.values() if _may_be_crash_loop(target)}
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in await fleet.failed_setups(tx, ids, CRASH_LOOP_SECONDS) if ids else ():
+        found[row.version_id].append(row)
+    return found
+
+
+def _may_be_crash_loop(target: Target) -> bool:
+    if target.is_closed:
+        return False
+    return not target.instances if target.waiting else target.lacks_minimum
+
+
+def _obstacle(world: World, target: Target, failures: list[Row]) -> Obstacle | None:
+    """What keeps Instances of this target from making sense now; None: nothing, or nobody wants any."""
     if target.is_closed or not (target.waiting or target.lacks_minimum):
-        return True
+        return None
     version = world.versions[target.version_id]
     if version.status == VersionStatus.PREPARING:
-        reason = f"{_name(version)} is being prepared: its environment is not ready yet."
-        await demand.explain(tx, target.name, reason)
-        return False
+        return Obstacle(f"Version {version.id[:12]} is being prepared: its environment is not ready yet.")
     if version.status == VersionStatus.FAILED:
-        reason = f"This version could not be prepared: {version.status_reason}"
-        await unstarted.refuse(tx, target.name, FailureCode.PREPARATION, reason)
-        return False
-    return not await _is_crash_loop(tx, target)
+        return Obstacle(f"This version could not be prepared: {version.status_reason}", FailureCode.PREPARATION)
+    return _crash_loop(target, failures) if _may_be_crash_loop(target) else None
 
 
-def _name(version: Row) -> str:
-    return f"Version {version.id[:12]}"
-
-
-async def _is_crash_loop(tx: Transaction, target: Target) -> bool:
-    if target.waiting and target.instances:
-        return False
-    failures = await fleet.failed_setups(tx, target.version_id, CRASH_LOOP_SECONDS)
+def _crash_loop(target: Target, failures: list[Row]) -> Obstacle | None:
     if len(failures) < CRASH_LOOP_FAILURES or failures[0].seconds_ago > CRASH_LOOP_PAUSE_SECONDS:
-        return False
+        return None
     last = failures[0]
+    log.warning("crash loop", target=target.name, waiting=target.waiting, reason=last.reason)
     reason = f"{len(failures)} containers of this version failed to start. The last one: {last.reason}"
-    count = await unstarted.refuse(tx, target.name, FailureCode.SETUP, reason, logs=last.setup_logs)
-    log.warning("crash loop", target=target.name, refused=count, reason=last.reason)
-    return True
+    return Obstacle(reason, FailureCode.SETUP, last.setup_logs)
+
+
+async def _turn_away(tx: Transaction, target: Target, obstacle: Obstacle) -> None:
+    if obstacle.code is None:
+        await demand.explain(tx, target.name, obstacle.reason)
+    else:
+        await unstarted.refuse(tx, target.name, obstacle.code, obstacle.reason, logs=obstacle.logs)
 
 
 def _missing(world: World, target: Target) -> int:

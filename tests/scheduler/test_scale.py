@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import func
+from sqlalchemy import Connection, event, func
 
 from core import catalog, fleet, predictions
 from core.lifecycle import FailureCode, InstanceStatus, NodeFault, PredictionStatus
@@ -37,6 +37,44 @@ async def fail_setups(scene: Scene, count: int, reason: str) -> None:
 async def test_nothing_is_done_where_nobody_waits(scene: Scene, context: Context) -> None:
     await scale.run(context)
     assert await scene.instances() == []
+
+
+async def test_what_is_as_it_should_be_costs_no_transaction(scene: Scene, context: Context) -> None:
+    """A pass over thousands of warm Instances must not take longer than the time between two passes."""
+    counts = []
+    for instances in (1, 5):
+        async with scene.resources.database.transaction() as tx:
+            for _ in range(instances):
+                await add_instance(tx, scene.node, await add_runnable(tx))
+        counts.append(await transactions_of(scene, context))
+    assert counts[0] == counts[1]
+
+
+async def transactions_of(scene: Scene, context: Context) -> int:
+    """How many a pass begins."""
+    engine = scene.resources.database.engine.sync_engine
+    begun: list[Connection] = []
+
+    def note(connection: Connection) -> None:
+        begun.append(connection)
+
+    event.listen(engine, "begin", note)
+    try:
+        await scale.run(context)
+    finally:
+        event.remove(engine, "begin", note)
+    return len(begun)
+
+
+async def test_a_version_in_a_crash_loop_keeps_no_other_from_starting(scene: Scene, context: Context) -> None:
+    async with scene.resources.database.transaction() as tx:
+        other = await add_runnable(tx)
+    await fail_setups(scene, scale.CRASH_LOOP_FAILURES, "no weights")
+    refused, served = await scene.predict(), await scene.predict(other)
+    await scale.run(context)
+    assert (await scene.prediction(refused.id)).status == PredictionStatus.FAILED
+    assert (await scene.prediction(served.id)).status == PredictionStatus.STARTING
+    assert [row.target for row in await scene.instances() if row.ended_at is None] == [other.target]
 
 
 async def test_the_first_that_waits_gets_an_instance_once(scene: Scene, context: Context) -> None:
