@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import Connection, event, func
+from sqlalchemy import event, func
 
 from core import catalog, fleet, predictions
 from core.lifecycle import FailureCode, InstanceStatus, NodeFault, PredictionStatus
@@ -51,19 +51,19 @@ async def test_what_is_as_it_should_be_costs_no_transaction(scene: Scene, contex
 
 
 async def transactions_of(scene: Scene, context: Context) -> int:
-    """How many a pass begins."""
+    """How many a pass takes a connection for, whether it writes or not."""
     engine = scene.resources.database.engine.sync_engine
-    begun: list[Connection] = []
+    taken: list[object] = []
 
-    def note(connection: Connection) -> None:
-        begun.append(connection)
+    def note(connection: object, *_: object) -> None:
+        taken.append(connection)
 
-    event.listen(engine, "begin", note)
+    event.listen(engine, "checkout", note)
     try:
         await scale.run(context)
     finally:
-        event.remove(engine, "begin", note)
-    return len(begun)
+        event.remove(engine, "checkout", note)
+    return len(taken)
 
 
 async def test_a_version_in_a_crash_loop_keeps_no_other_from_starting(scene: Scene, context: Context) -> None:
