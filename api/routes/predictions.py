@@ -61,12 +61,13 @@ async def list_predictions(
     created_before: Annotated[IsoMoment | None, Query(description="Those created before.")] = None,
     source: Annotated[Literal["web"] | None, Query(description="`web`: those made on a page.")] = None,
 ) -> Json:
-    """The caller's predictions, newest first, without their logs."""
+    """The caller's predictions, newest first, without their logs; a page of long ones has fewer."""
     async with state.database.direct() as tx:
         rows = await predictions.list_page(tx, caller.id, PAGE_SIZE + 1, cursor, created_after, created_before, source)
     settings = state.settings
-    results = [wire.listed(settings, row, files.with_urls(settings, row.output)) for row in rows[:PAGE_SIZE]]
-    return Json(page(settings, request, rows, PAGE_SIZE, results))
+    size = sum(row.fits for row in rows[:PAGE_SIZE])
+    results = [wire.listed(settings, row, files.with_urls(settings, row.output)) for row in rows[:size]]
+    return Json(page(settings, request, rows, size, results))
 
 
 @router.get("/predictions/{prediction_id}", operation_id="predictions.get", response_model=Prediction)

@@ -1,5 +1,7 @@
 """Predictions over HTTP: create, get, list, cancel."""
 
+import base64
+import os
 import re
 
 import httpx
@@ -127,6 +129,34 @@ async def test_aborted_is_canceled_on_the_wire(
     [id] = await insert_predictions(resources, caller, published, 1, status=PredictionStatus.ABORTED)
     assert (await client.get(f"/v1/predictions/{id}")).json()["status"] == "canceled"
     assert (await client.get("/v1/predictions")).json()["results"][0]["status"] == "canceled"
+
+
+def _incompressible(size: int) -> str:
+    return base64.b64encode(os.urandom(size)).decode()
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "sizes"),
+    [
+        ("input", _incompressible(5_000_000), [2, 1]),
+        ("output", _incompressible(13_000_000), [1, 1, 1]),
+        ("output", "a" * 20_000_000, [2, 1]),
+    ],
+    ids=["a few megabytes", "more than a page", "well compressed"],
+)
+async def test_a_page_of_long_predictions_has_fewer_and_the_next_one_goes_on(
+    client: httpx.AsyncClient, scene: Scene, caller: Caller, resources: Resources, field: str, text: str, sizes: list
+) -> None:
+    values = {field: {"text": text} if field == "input" else text}
+    ids = await insert_predictions(resources, caller, await scene.publish(caller), 3, **values)
+    pages, url = [], "/v1/predictions"
+    while url:
+        page = (await client.get(url)).json()
+        assert all(item[field] == values[field] for item in page["results"])
+        pages.append([item["id"] for item in page["results"]])
+        url = page["next"]
+    assert [id for page in pages for id in page] == ids[::-1]
+    assert [len(page) for page in pages] == sizes
 
 
 # --- cancelling -------------------------------------------------------------------------------------------------------
