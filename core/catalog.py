@@ -157,12 +157,26 @@ async def prepared(
 
 
 async def preparation_failed(tx: Transaction, id: str, reason: str) -> None:
-    await tx.execute(
+    """The Version cannot run. A Model whose latest it is goes back to the newest that can, if there is one."""
+    failed = await tx.execute(
         update(Version)
         .where(Version.id == id, Version.status == VersionStatus.PREPARING)
         .values(status=VersionStatus.FAILED, status_reason=reason, prepare_lease_expires_at=None)
     )
+    if failed.rowcount:
+        await _fall_back(tx, id)
     tx.after_commit(ring, SCHEDULER_BELL)
+
+
+async def _fall_back(tx: Transaction, failed_id: str) -> None:
+    siblings = select(Version.id, Version.created_at).join(Model, Model.id == Version.model_id)
+    usable = siblings.where(
+        Model.latest_version_id == failed_id, Version.status == VersionStatus.READY, Version.deleted_at.is_(None)
+    )
+    newest = await tx.first(usable.order_by(Version.created_at.desc()).limit(1))
+    if newest is not None:
+        latest = {"latest_version_id": newest.id, "latest_version_created_at": newest.created_at}
+        await tx.execute(update(Model).where(Model.latest_version_id == failed_id).values(**latest))
 
 
 async def prepare_again(tx: Transaction, id: str) -> None:

@@ -286,3 +286,15 @@ async def test_a_price_in_the_database_is_the_operators(resources: Resources) ->
         await catalog.put_hardware(tx, sku, "CPU", 999)
         [row] = [row for row in await catalog.list_hardware(tx) if row.sku == sku]
     assert row.price_nanos_per_second == 100
+
+
+async def test_a_version_that_cannot_be_prepared_leaves_its_model_to_the_newest_that_was(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        runnable = await add_runnable(tx)
+        model_id = (await catalog.get_version(tx, runnable.version_id)).model_id
+        terms = {"config": {}, "cog_version": "0.23.1", "slots": 1, "timeout_seconds": 60, "setup_timeout_seconds": 60}
+        broken = await catalog.publish(tx, model_id, "bundle", new_id(), **terms)
+    async with resources.database.transaction() as tx:
+        assert (await catalog.resolve(tx, "nobody", runnable.model)).version_id == broken
+        await catalog.preparation_failed(tx, broken, "No such package.")
+        assert (await catalog.resolve(tx, "nobody", runnable.model)).version_id == runnable.version_id
