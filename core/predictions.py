@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import (
+    BigInteger,
     Double,
     Row,
     Select,
@@ -122,9 +123,9 @@ def _page(asked: frozenset[str], source: str | None) -> Hot:
 
 
 def _weight(column: Any) -> Any:
-    """Some bound of its bytes, found without reading it."""
+    """About how many bytes it has at most, told without reading it."""
     factor = case((func.pg_column_compression(column).is_(None), 1), else_=_COMPRESSION)
-    return func.coalesce(func.pg_column_size(column) * factor, 0)
+    return func.coalesce(cast(func.pg_column_size(column), BigInteger) * factor, 0)
 
 
 def _fitting(rows: Subquery) -> Select:
