@@ -1,12 +1,15 @@
 """What is not kept for ever: the data of predictions after a while, and all that a deleted Version leaves behind.
 
-Each verb takes at most `limit` rows in one transaction and says how many it took; none are left once it says 0. Bytes
-are not its business: it marks their rows, and whoever purges deletes what is marked (`core/files.py`).
+Each verb takes at most `limit` rows in one transaction and says how many it took; none are left once it says 0. One
+with a `Walk` looks at so many and takes those of them that may go; it is through once its walk begins anew. Bytes are
+not its business: it marks their rows, and whoever purges deletes what is marked (`core/files.py`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, select, tuple_, update
 
 from core import files, fleet, idempotency, predictions, streams
 from core.database import Transaction, seconds_from_now
@@ -20,6 +23,7 @@ ROW_SECONDS = 60.0
 
 _REMOVED = {"input": {}, "output": None, "logs": "", "secret_inputs": None, "cache_key": None, "data_removed": True}
 
+_AGE = (TABLE.c.completed_at, TABLE.c.id)
 _younger = TABLE.alias("younger")
 # Its files are theirs as well.
 _GAVE_ITS_RESULT = exists().where(_younger.c.cached_from == TABLE.c.id, ~_younger.c.data_removed)
@@ -30,29 +34,48 @@ _OWES_WEBHOOK = exists().where(
 )
 
 
+@dataclass(slots=True)
+class Walk:
+    """How far a purge has come, from the oldest on. Kept by whoever purges, so that many that may not go yet are not
+    looked at again by each pass before it comes to those that may."""
+
+    last: tuple[datetime, str] | None = None
+    """(completed_at, id); None: it begins anew."""
+
+
 # --- after a while ----------------------------------------------------------------------------------------------------
 
 
-async def remove_expired(tx: Transaction, source: str, seconds: float, limit: int) -> int:
+async def remove_expired(tx: Transaction, source: str, seconds: float, limit: int, walk: Walk) -> int:
     """Removes the data of predictions of that source which ended so long ago, unless somebody still needs it."""
-    free = and_(~_IS_EXAMPLE, ~_OWES_WEBHOOK, ~_GAVE_ITS_RESULT)
     due = and_(TABLE.c.source == source, TABLE.c.completed_at < seconds_from_now(-seconds), ~TABLE.c.data_removed)
-    return await _remove_data(tx, due, free, limit)
+    return await _remove_data(tx, due, and_(~_IS_EXAMPLE, ~_OWES_WEBHOOK, ~_GAVE_ITS_RESULT), limit, walk)
 
 
-async def _lock(tx: Transaction, *conditions: ColumnElement[bool], limit: int) -> list[str]:
-    """The oldest. Those that another purge has in hand, or a request that takes a result, are left to the next pass.
+async def _lock(
+    tx: Transaction, due: ColumnElement[bool], free: ColumnElement[bool], limit: int, walk: Walk
+) -> list[str]:
+    """The free ones of the next few. Those that another purge has in hand, or a request that takes a result, are left
+    to the next walk.
 
     While they are locked nobody can come to need them. Who did so just before is only seen by the next statement, which
     therefore has to ask again.
     """
-    # In the order of an index: or else Postgres, with statistics of what was there, may look for the last few in all.
-    oldest = select(TABLE.c.id).where(*conditions).order_by(TABLE.c.completed_at).limit(limit)
-    return [row.id for row in await tx.all(oldest.with_for_update(of=TABLE, skip_locked=True))]
+    # By an index alone, whoever is free: however many are kept back, so few are looked at.
+    following = select(*_AGE).where(due, *(() if walk.last is None else (tuple_(*_AGE) > walk.last,)))
+    rows = await tx.all(following.order_by(*_AGE).limit(limit))
+    walk.last = (rows[-1].completed_at, rows[-1].id) if len(rows) == limit else None
+    ids = [row.id for row in rows]
+    freed = select(TABLE.c.id).where(TABLE.c.id.in_(ids), free).with_for_update(of=TABLE, skip_locked=True)
+    return [row.id for row in await tx.all(freed)] if ids else []
 
 
-async def _remove_data(tx: Transaction, due: ColumnElement[bool], free: ColumnElement[bool], limit: int) -> int:
-    ids = await _lock(tx, due, free, limit=limit)
+async def _remove_data(
+    tx: Transaction, due: ColumnElement[bool], free: ColumnElement[bool], limit: int, walk: Walk
+) -> int:
+    ids = await _lock(tx, due, free, limit, walk)
+    if not ids:
+        return 0
     removed = update(TABLE).where(TABLE.c.id.in_(ids), free).values(_REMOVED).returning(TABLE.c.id)
     return await _forget_traces(tx, [row.id for row in await tx.all(removed)])
 
@@ -107,21 +130,23 @@ async def unwant_of_version(tx: Transaction, version_id: str, limit: int) -> int
     return len(rows)
 
 
-async def remove_of_version(tx: Transaction, version_id: str, limit: int) -> int:
+async def remove_of_version(tx: Transaction, version_id: str, limit: int, walk: Walk) -> int:
     """Removes the data of all that have ended, whatever the retention; a webhook still owed tells of it without."""
     if not await _is_deleted(tx, version_id):
         return 0
-    due = and_(TABLE.c.version_id == version_id, TABLE.c.completed_at.is_not(None), ~TABLE.c.data_removed)
-    return await _remove_data(tx, due, ~_GAVE_ITS_RESULT, limit)
+    due = and_(TABLE.c.version_id == version_id, TABLE.c.completed_at.is_not(None))
+    return await _remove_data(tx, due, and_(~TABLE.c.data_removed, ~_GAVE_ITS_RESULT), limit, walk)
 
 
-async def delete_predictions(tx: Transaction, version_id: str, limit: int) -> int:
+async def delete_predictions(tx: Transaction, version_id: str, limit: int, walk: Walk) -> int:
     """The rows, with what was delivered of them. What is still owed is delivered, or given up, first."""
     if not await _is_deleted(tx, version_id):
         return 0
     due = and_(TABLE.c.version_id == version_id, TABLE.c.completed_at < seconds_from_now(-ROW_SECONDS))
     free = and_(~_OWES_WEBHOOK, ~_GAVE_ITS_RESULT)
-    ids = await _lock(tx, due, free, limit=limit)
+    ids = await _lock(tx, due, free, limit, walk)
+    if not ids:
+        return 0
     deliveries = select(WebhookDelivery.id).where(WebhookDelivery.prediction_id.in_(ids))
     # Locked, or a replay could make one owed again meanwhile.
     await tx.execute(deliveries.with_for_update())

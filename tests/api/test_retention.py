@@ -39,7 +39,7 @@ async def remove_data(resources: Resources, *prediction_ids: str) -> None:
         theirs = update(Prediction).where(Prediction.id.in_(prediction_ids))
         await tx.execute(theirs.values(source=source, **old))
     async with resources.database.transaction() as tx:
-        assert await retention.remove_expired(tx, source, 60, 100) == len(prediction_ids)
+        assert await retention.remove_expired(tx, source, 60, 100, retention.Walk()) == len(prediction_ids)
     async with resources.database.transaction() as tx:
         await tx.execute(theirs.values(source="api"))
 

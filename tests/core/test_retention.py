@@ -12,6 +12,7 @@ from core import predictions, retention, reuse
 from core.errors import StaleWrite
 from core.lifecycle import InstanceStatus, PredictionStatus
 from core.predictions import Outcome, Request
+from core.retention import Walk
 from core.tables import (
     IdempotencyKey,
     Instance,
@@ -42,8 +43,17 @@ async def do(past: Past, verb: Callable[..., Any], *arguments: Any) -> int:
 
 
 async def remove_expired(past: Past, source: str = "api") -> None:
-    while await do(past, retention.remove_expired, source, HOUR, 100):
-        continue
+    await walk_through(past, retention.remove_expired, source, HOUR, 100)
+
+
+async def walk_through(past: Past, verb: Callable[..., Any], *arguments: Any) -> None:
+    """Again, until a whole walk has taken nothing: what goes may have kept back another."""
+    taken = 1
+    while taken:
+        walk, taken = Walk(), 0
+        taken += await do(past, verb, *arguments, walk)
+        while walk.last:
+            taken += await do(past, verb, *arguments, walk)
 
 
 # --- after a while ----------------------------------------------------------------------------------------------------
@@ -116,14 +126,14 @@ async def test_a_result_is_given_again_or_removed_and_never_both(past: Past) -> 
     request = Request(past.account.id, past.runnable, INPUT, cache_key=b"key")
     async with past.resources.database.transaction() as giving:
         assert await reuse.create(giving, request) is not None
-        assert not await do(past, retention.remove_expired, "api", HOUR, 100)
+        assert not await do(past, retention.remove_expired, "api", HOUR, 100, Walk())
     await remove_expired(past)
     assert await past.row(origin.id) == origin
 
     other = await past.age(await past.ended(file_count=1, cache_key=b"other"), HOUR + 1)
     request = Request(past.account.id, past.runnable, INPUT, cache_key=b"other")
     async with past.resources.database.transaction() as removing:
-        await retention.remove_expired(removing, "api", HOUR, 100)
+        await retention.remove_expired(removing, "api", HOUR, 100, Walk())
         asking = asyncio.create_task(do(past, reuse.create, request))
         await asyncio.sleep(0.2)
         assert not asking.done(), "it waits for the removal"
@@ -134,10 +144,25 @@ async def test_a_result_is_given_again_or_removed_and_never_both(past: Past) -> 
 async def test_a_batch_is_bounded_and_the_oldest_go_first(past: Past) -> None:
     rows = [await past.age(await past.ended(), HOUR + seconds) for seconds in (10, 30, 20)]
     await remove_expired(past, "web")
+    walk = Walk()
     while not (await past.row(rows[1].id)).data_removed:
-        assert await do(past, retention.remove_expired, "api", HOUR, 1) == 1
+        assert await do(past, retention.remove_expired, "api", HOUR, 1, walk) <= 1
     assert not (await past.row(rows[0].id)).data_removed
     await remove_expired(past)
+
+
+async def test_many_that_may_not_go_yet_keep_no_other_from_going(past: Past) -> None:
+    """However many they are, a batch looks at so few, and the next one goes on behind them."""
+    await remove_expired(past, "api")
+    kept = [await past.age(await past.ended(webhook_url=WEBHOOK), HOUR + seconds) for seconds in (50, 40, 30, 20)]
+    free = await past.age(await past.ended(), HOUR + 10)
+    walk = Walk()
+    while not (await past.row(free.id)).data_removed:
+        assert await do(past, retention.remove_expired, "api", HOUR, 2, walk) <= 1
+        assert walk.last or (await past.row(free.id)).data_removed, "it has not passed it by"
+    await past.deliver(kept[0])
+    await remove_expired(past)
+    assert [(await past.row(row.id)).data_removed for row in kept] == [True, False, False, False]
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
@@ -179,9 +204,10 @@ async def purge(past: Past, version_id: str) -> None:
     """One turn of each verb, as the sweep takes them."""
     await do(past, retention.cancel_of_version, version_id, 100)
     await do(past, retention.unwant_of_version, version_id, 100)
-    for verb in (retention.remove_of_version, retention.delete_predictions, retention.delete_instances):
-        while await do(past, verb, version_id, 1):
-            continue
+    for verb in (retention.remove_of_version, retention.delete_predictions):
+        await walk_through(past, verb, version_id, 1)
+    while await do(past, retention.delete_instances, version_id, 1):
+        continue
     await do(past, retention.delete_version, version_id)
 
 

@@ -13,6 +13,7 @@ from core import retention
 from core.ids import new_id
 from core.lifecycle import PredictionStatus
 from core.resources import Resources, open_resources
+from core.retention import Walk
 from core.settings import Settings
 from core.tables import UsageRecord
 from tests.support.factories import add_account, add_runnable
@@ -87,10 +88,10 @@ async def make(past: Past, made: Made) -> tuple[Row, list[Row]]:
 
 async def purge(resources: Resources) -> None:
     for source, seconds in RETENTION.items():
-        left = 1
+        walk, left = Walk(), True
         while left:
             async with resources.database.transaction() as tx:
-                left = await retention.remove_expired(tx, source, seconds, 2)
+                left = bool(await retention.remove_expired(tx, source, seconds, 2, walk) or walk.last)
 
 
 async def check(resources: Resources, mixture: list[Made]) -> None:

@@ -18,7 +18,7 @@ from scheduler.sweeps import SWEEPS, purge
 from scheduler.sweeps.base import Context
 from tests.scheduler.conftest import Scene
 from tests.support.factories import add_runnable
-from tests.support.past import Past
+from tests.support.past import WEBHOOK, Past
 
 HOUR = 3600.0
 
@@ -26,6 +26,12 @@ HOUR = 3600.0
 @pytest.fixture
 def past(scene: Scene) -> Past:
     return Past(scene.resources, scene.account, scene.runnable)
+
+
+@pytest.fixture(autouse=True)
+def beginning_anew() -> None:
+    """As a scheduler that has just started."""
+    purge._walks.clear()
 
 
 @pytest.fixture
@@ -76,6 +82,18 @@ async def test_what_a_pass_leaves_the_next_one_takes(past: Past, context: Contex
         await purge.run(context)
         counts.append(len(await removed(past)))
     assert counts == [2, 4, 5, 5]
+
+
+async def test_what_owes_a_webhook_keeps_no_other_from_going(past: Past, context: Context, one_turn: None) -> None:
+    kept = [await past.age(await past.ended(webhook_url=WEBHOOK), 3 * HOUR) for _ in range(5)]
+    free = await past.age(await past.ended(), 2 * HOUR)
+    for _ in range(3):
+        await purge.run(context)
+    assert await removed(past) == [free.id]
+    await past.deliver(kept[0])
+    for _ in range(3):
+        await purge.run(context)
+    assert sorted(await removed(past)) == sorted([kept[0].id, free.id])
 
 
 async def test_a_pass_with_time_takes_everything(
