@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core.database import Transaction, seconds_from_now
+from core.database import Transaction, one_of, seconds_from_now
 from core.errors import InvalidVersion, NotFound, ValidationFailed
 from core.ids import new_id
 from core.lifecycle import VersionStatus
@@ -231,7 +231,7 @@ async def get_version(tx: Transaction, id: str) -> Row | None:
 
 
 async def versions_by_id(tx: Transaction, ids: list[str]) -> dict[str, Row]:
-    return {row.id: row for row in await tx.all(select(Version).where(Version.id.in_(ids)))}
+    return {row.id: row for row in await tx.all(select(Version).where(one_of(Version.id, ids)))}
 
 
 # --- Models -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ answer, the hook is logged and dropped, because every doorbell can be rung again
 """
 
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import ClauseElement, ColumnElement, Executable, Row, event, func
+from sqlalchemy import ARRAY, ClauseElement, ColumnElement, Executable, Row, Text, any_, event, func, literal
 from sqlalchemy.dialects.postgresql import psycopg as sqlalchemy_psycopg
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -49,6 +49,11 @@ def sqlalchemy_url(url: str) -> str:
 def seconds_from_now(seconds: float) -> ColumnElement[datetime]:
     """A moment by the database's clock, the only one on which all processes agree."""
     return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def one_of(column: Any, values: Collection[str]) -> ColumnElement[bool]:
+    """As `column.in_(values)`, but one parameter: thousands of them take longer to write down than to look up."""
+    return column == any_(literal(list(values), ARRAY(Text)))
 
 
 def _dumps(value: Any) -> str:

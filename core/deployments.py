@@ -15,7 +15,7 @@ from sqlalchemy.orm import aliased
 from core import catalog, versions
 from core.catalog import Runnable, target
 from core.clock import rfc3339
-from core.database import Transaction
+from core.database import Transaction, one_of
 from core.errors import Conflict, InvalidVersion, NotFound, ValidationFailed
 from core.lifecycle import LIVE_INSTANCE, VersionStatus
 from core.ownership import one_at_a_time
@@ -255,6 +255,6 @@ async def current_releases(tx: Transaction, ids: Collection[str]) -> list[Row]:
             .join(Deployment, _CURRENT)
             .join(Version, Version.id == Release.version_id)
             .outerjoin(Model, Model.id == Version.model_id)
-            .where(or_(and_(Release.min_instances > 0, may_run), Deployment.id.in_(ids)))
+            .where(or_(and_(Release.min_instances > 0, may_run), one_of(Deployment.id, ids)))
         )
     )

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core.database import Transaction, seconds_from_now
+from core.database import Transaction, one_of, seconds_from_now
 from core.ids import new_id
 from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, InstanceStatus, NodeFault
 from core.redis import SCHEDULER_BELL, node_channel, publish, ring
@@ -191,7 +191,7 @@ async def failed_setups(tx: Transaction, version_ids: Collection[str], seconds: 
                 func.extract("epoch", func.now() - Instance.ended_at).label("seconds_ago"),
             )
             .where(
-                Instance.version_id.in_(version_ids),
+                one_of(Instance.version_id, version_ids),
                 Instance.status == InstanceStatus.FAILED,
                 Instance.ready_at.is_(None),
                 Instance.reason.not_in(list(NodeFault)),
