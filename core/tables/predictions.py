@@ -12,6 +12,11 @@ class Prediction(Table):
         Index(None, "account_id", text("created_at DESC"), text("id DESC")),
         # What the sweeps and the scheduler look at: as small as what is live, whatever has ended.
         Index("ix_predictions_live", "target", "created_at", postgresql_where=text("completed_at IS NULL")),
+        Index(
+            "ix_predictions_deadline",
+            "deadline_at",
+            postgresql_where=text("completed_at IS NULL AND deadline_at IS NOT NULL"),
+        ),
         # What the purge looks at. Each source has its own retention: what is kept for ever is in nobody's way.
         Index(
             "ix_predictions_kept",

@@ -13,6 +13,7 @@ INDEXES = (
     ("ix_files_expires_at", "files", ["expires_at"], "expires_at IS NOT NULL"),
     ("ix_predictions_cache_key", "predictions", ["account_id", "cache_key"], "cache_key IS NOT NULL"),
     ("ix_predictions_cached_from", "predictions", ["cached_from"], "cached_from IS NOT NULL"),
+    ("ix_predictions_deadline", "predictions", ["deadline_at"], "completed_at IS NULL AND deadline_at IS NOT NULL"),
     ("ix_predictions_kept", "predictions", ["source", "completed_at"], "completed_at IS NOT NULL AND NOT data_removed"),
     ("ix_predictions_version_id_completed_at", "predictions", ["version_id", "completed_at"], None),
     ("ix_predictions_web", "predictions", ["account_id", "created_at"], "source = 'web'"),

@@ -61,6 +61,7 @@ async def test_the_health_of_the_api_needs_no_token(anonymous: httpx.AsyncClient
     answer = await anonymous.get("/health")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
+
 async def test_without_a_token_what_is_not_under_v1_is_no_call_of_the_api(anonymous: httpx.AsyncClient) -> None:
     assert (await anonymous.get("/predictions")).status_code == 404
     assert (await anonymous.get("/v1/predictions")).status_code == 401
