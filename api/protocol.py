@@ -13,6 +13,10 @@ from api.errors import problem
 _LONGEST_HEAD_BYTES = 64 * 1024
 #: The parser also takes what was there before: a line without a version.
 _VERSIONS = ("1.0", "1.1")
+#: Closing while something is still to be read resets the connection, and the refusal may be lost with it: so for this
+#: long, or for so much more, what still comes is read and thrown away.
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 1024 * 1024
 _REFUSAL = f"This is not valid HTTP/1.1, or its headers take more than {_LONGEST_HEAD_BYTES} bytes."
 
 
@@ -23,9 +27,14 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._is_in_head = True
         self._pending_bytes = 0
+        self._is_refused = False
 
     def data_received(self, data: bytes) -> None:
         self._pending_bytes += len(data)
+        if self._is_refused:
+            if self._pending_bytes > _LINGER_BYTES:
+                self.transport.close()
+            return
         super().data_received(data)
         if self._pending_bytes > _LONGEST_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response(_REFUSAL)
@@ -76,4 +85,7 @@ class HttpProtocol(HttpToolsProtocol):
         headers = [*self.server_state.default_headers, *answer.raw_headers, (b"connection", b"close")]
         head = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[400] + head + b"\r\n" + answer.body)
-        self.transport.close()
+        self._is_refused, self._pending_bytes = True, 0
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
