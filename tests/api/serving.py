@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import uvicorn
 
@@ -30,7 +31,7 @@ def serving(settings: Settings) -> Iterator[Settings]:
         ws="none",
         timeout_graceful_shutdown=1,
     )
-    configure(settings, "api")
+    _log()
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -44,3 +45,9 @@ def serving(settings: Settings) -> Iterator[Settings]:
     finally:
         server.should_exit = True
         thread.join(START_SECONDS)
+
+
+@cache
+def _log() -> None:
+    """Once, as a process does: loggers keep what they were first used with."""
+    configure(Settings(), "api")
