@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from api import streaming
 from core import streams, wire
 from core.lifecycle import PredictionStatus
 from core.redis import stream_key
@@ -147,6 +148,13 @@ async def test_a_lost_stream_is_told_from_the_row_from_any_point(
         assert await listen(url, event.id) == events[index + 1 :]
 
 
+@pytest.fixture
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The api is served in this process; nobody gains by waiting as long as in earnest."""
+    monkeypatch.setattr(streaming, "_SILENCE", (0.5, 1.0))
+
+
+@pytest.mark.usefixtures("short_silence")
 async def test_a_stream_lost_under_a_listener_goes_on_where_it_was(
     client: httpx.AsyncClient, scene: Scene, caller: Caller, resources: Resources
 ) -> None:
@@ -193,6 +201,7 @@ async def test_many_listen_at_once_and_hear_the_same(client: httpx.AsyncClient, 
     assert all(events == heard[0] for events in heard)
 
 
+@pytest.mark.usefixtures("short_silence")
 async def test_silence_is_filled_with_comments_that_end_no_event(
     client: httpx.AsyncClient, scene: Scene, caller: Caller
 ) -> None:
