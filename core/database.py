@@ -31,6 +31,7 @@ log = get_logger()
 _DIALECT = sqlalchemy_psycopg.PGDialect_psycopg(json_serializer=lambda value: _dumps(value))
 
 Hook = Callable[..., Awaitable[Any]]
+LastHook = Callable[["Transaction", list[Any]], Awaitable[None]]
 
 # A verb that waits longer than this for a row lock is better failed and retried than piled up behind.
 _LOCK_TIMEOUT = "5s"
@@ -120,9 +121,23 @@ class Direct(Doorbells):
 class Transaction(Doorbells):
     """One open transaction. Statements are SQLAlchemy Core; rows come back as named tuples."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, commits: bool = True) -> None:
         super().__init__()
         self._connection = connection
+        self._commits = commits
+        self._last: dict[LastHook, list[Any]] = {}
+
+    def before_commit(self, hook: LastHook, item: Any) -> None:
+        """Calls `hook(tx, items)` once, with all items it was given, as the last thing this transaction does: for
+        what takes a lock that everybody wants. Nothing is locked after it, so that it cannot be part of a deadlock."""
+        if not self._commits:
+            raise RuntimeError(f"{hook.__qualname__} must be one with what else is written: give it a transaction().")
+        self._last.setdefault(hook, []).append(item)
+
+    async def finish(self) -> None:
+        """To be called by the one who commits."""
+        for hook, items in self._last.items():
+            await hook(self, items)
 
     async def run(self, hot: Hot, parameters: Mapping[str, Any]) -> Any:
         """The first row of a hot statement, or None."""
@@ -163,6 +178,7 @@ class Database:
         async with self.engine.connect() as connection:
             transaction = Transaction(connection)
             yield transaction
+            await transaction.finish()
             await connection.commit()
         await transaction.ring(self._redis)
 
@@ -173,7 +189,7 @@ class Database:
         For reading, and for verbs that write in one statement; rings when the block ends.
         """
         async with self._autocommitting.connect() as connection:
-            transaction = Transaction(connection)
+            transaction = Transaction(connection, commits=False)
             yield transaction
         await transaction.ring(self._redis)
 
