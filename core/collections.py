@@ -1,10 +1,12 @@
 """Collections: Models that an admin put together under one heading. Each reader finds in them what they may see."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from core import audit
 from core.catalog import visible, visible_models
 from core.database import Transaction
 from core.errors import NotFound, ValidationFailed
@@ -53,6 +55,7 @@ async def put(tx: Transaction, account_id: str, collection: NewCollection) -> No
         "description": collection.description,
         "full_description": collection.full_description,
     }
+    before = await _facts(tx, collection.slug)
     await tx.execute(
         upsert(Collection)
         .values(slug=collection.slug, **shown)
@@ -63,6 +66,21 @@ async def put(tx: Transaction, account_id: str, collection: NewCollection) -> No
     rows = [{"slug": collection.slug, "model_id": id, "position": position} for position, id in enumerate(ids)]
     if rows:
         await tx.execute(insert(CollectionModel), rows)
+    after = await _facts(tx, collection.slug)
+    action, target = "collection.update" if before else "collection.create", f"collection {collection.slug}"
+    await audit.record_change(tx, action, target, account_id=None, before=before, after=after)
+
+
+async def _facts(tx: Transaction, slug: str) -> dict[str, Any]:
+    """All of it, whoever sees it; nothing where there is none."""
+    row = await tx.first(select(*Collection.__table__.c).where(Collection.slug == slug))
+    if row is None:
+        return {}
+    inside = select(_MODEL_NAME.label("name")).join(Account, Account.id == Model.owner_id)
+    inside = inside.join(CollectionModel, CollectionModel.model_id == Model.id).where(CollectionModel.slug == slug)
+    models = [model.name for model in await tx.all(inside.order_by(CollectionModel.position))]
+    said = {"name": row.name, "description": row.description, "full_description": row.full_description}
+    return {**said, "models": models}
 
 
 async def _model_ids(tx: Transaction, account_id: str, names: list[str]) -> list[str]:
@@ -76,6 +94,8 @@ async def _model_ids(tx: Transaction, account_id: str, names: list[str]) -> list
 
 async def remove(tx: Transaction, slug: str) -> None:
     """The Models stay."""
+    before = await _facts(tx, slug)
     removed = await tx.execute(delete(Collection).where(Collection.slug == slug))
     if not removed.rowcount:
         raise NotFound(_MISSING)
+    await audit.record(tx, "collection.delete", f"collection {slug}", before=before)

@@ -7,6 +7,7 @@ from sqlalchemy import Row, Text, cast, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from core import audit
 from core.database import Transaction
 from core.errors import Conflict, NotFound
 from core.lifecycle import PredictionStatus
@@ -65,11 +66,13 @@ async def add(tx: Transaction, model: Row, account_id: str, prediction_id: str) 
     if row is None:
         raise NotFound(_MISSING)
     _require_showing(model, row)
-    await tx.execute(
+    added = await tx.execute(
         upsert(ModelExample)
         .values(model_id=model.id, prediction_id=prediction_id)
         .on_conflict_do_nothing(index_elements=["model_id", "prediction_id"])
     )
+    if added.rowcount:
+        await audit.record(tx, "example.create", _name(model, prediction_id), account_id=model.owner_id)
     return await tx.one(select(*_PREDICTION).where(Prediction.id == prediction_id))
 
 
@@ -95,6 +98,11 @@ async def remove(tx: Transaction, model: Row, prediction_id: str) -> None:
     )
     if not removed.rowcount:
         raise NotFound(f"Prediction {prediction_id} is no example of {model.owner}/{model.name}.")
+    await audit.record(tx, "example.delete", _name(model, prediction_id), account_id=model.owner_id)
+
+
+def _name(model: Row, prediction_id: str) -> str:
+    return f"prediction {prediction_id}, example of {model.owner}/{model.name}"
 
 
 async def forget_version(tx: Transaction, model_id: str, version_id: str) -> None:

@@ -22,6 +22,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from sqlalchemy import ARRAY, Row, Text, any_, bindparam, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from core import audit
 from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.errors import NotFound, TooLarge
 from core.ids import new_id, new_secret
@@ -207,6 +208,8 @@ async def remove_upload(tx: Transaction, account_id: str, file_id: str) -> Row:
     """Hides it. Its bytes may be discarded after the commit; the purge does so in any case."""
     row = await get_upload(tx, account_id, file_id)
     await tx.execute(update(File).where(File.id == file_id).values(expires_at=func.now()))
+    facts = {"name": row.name, "size": row.size, "content_type": row.content_type}
+    await audit.record(tx, "file.delete", f"file {file_id}", account_id=account_id, before=facts)
     return row
 
 

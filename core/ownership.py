@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, exists, func, insert, select, update
 
+from core import audit
 from core.catalog import get_model, require_hardware
 from core.database import Transaction
 from core.errors import Conflict, Forbidden
@@ -36,6 +37,8 @@ async def create_model(tx: Transaction, owner: Row, id: str, name: str, hardware
         if count >= MAX_MODELS:
             raise Conflict(f"{owner.username} has {count} models, the most an account may have: delete one first.")
         await tx.execute(insert(Model).values(id=id, owner_id=owner.id, name=name, hardware_sku=hardware_sku, **fields))
+        after = {"hardware_sku": hardware_sku, **fields}
+        await audit.record(tx, "model.create", f"model {owner.username}/{name}", account_id=owner.id, after=after)
     return await get_model(tx, owner.id, owner.username, name)
 
 
@@ -60,8 +63,25 @@ async def change_model(tx: Transaction, id: str, fields: Mapping[str, Any]) -> N
     """Raises `ValidationFailed` for a Hardware that is not there."""
     if "hardware_sku" in fields:
         await require_hardware(tx, fields["hardware_sku"])
-    if fields:
-        await tx.execute(update(Model).where(Model.id == id).values(**fields))
+    if not fields:
+        return
+    facts = [getattr(Model, name) for name in fields]
+    named = (Account.username, Model.name.label("model_name"), Model.owner_id.label("model_owner_id"))
+    before = await tx.one(
+        select(*named, *facts)
+        .join(Account, Account.id == Model.owner_id)
+        .where(Model.id == id)
+        .with_for_update(key_share=True, of=Model)
+    )
+    await tx.execute(update(Model).where(Model.id == id).values(**fields))
+    await audit.record_change(
+        tx,
+        "model.update",
+        f"model {before.username}/{before.model_name}",
+        account_id=before.model_owner_id,
+        before={name: getattr(before, name) for name in fields},
+        after=fields,
+    )
 
 
 async def delete_model(tx: Transaction, account_id: str, owner: str, name: str) -> None:
@@ -74,3 +94,5 @@ async def delete_model(tx: Transaction, account_id: str, owner: str, name: str) 
     if await tx.scalar(select(exists().where(Version.model_id == model.id, Version.deleted_at.is_(None)))):
         raise Conflict(f"{owner}/{name} has versions: delete them first.")
     await tx.execute(delete(Model).where(Model.id == model.id))
+    before = {"visibility": model.visibility, "hardware_sku": model.hardware_sku, "description": model.description}
+    await audit.record(tx, "model.delete", f"model {owner}/{name}", account_id=model.owner_id, before=before)

@@ -3,6 +3,7 @@
 Whoever writes down gives no secrets in the first place; this is the second lock.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ _SECRET_KEY = re.compile(r"(secret|password|token|key|hash|cookie|authorization|
 #: How tokens, keys that sign, and keys of payment providers begin: what follows is left out.
 _SECRETS = re.compile(r"\b(mr_|whsec_|(?:sk|rk)_(?:live|test)_)[A-Za-z0-9+/=_-]{16,}")
 _URL = re.compile(r"https?://", re.IGNORECASE)
+#: A README is named by its hash: what it said is not the log's to keep.
+_MOST_CHARACTERS = 1000
 #: Other JSON readers keep no more digits.
 _LARGEST = 2**63 - 1
 
@@ -62,7 +65,10 @@ def redacted_text(text: str, key: str = "") -> str:
     """A URL keeps no password and no query, and one that webhooks go to no path: any of these may be its secret."""
     if _URL.match(text):
         text = _url(text, keeps_path="webhook" not in key)
-    return _SECRETS.sub(r"\1…", text)
+    text = _SECRETS.sub(r"\1…", text)
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    return f"{text[:_MOST_CHARACTERS]}… ({len(text)} characters, SHA-256 {hashlib.sha256(text.encode()).hexdigest()})"
 
 
 def _url(text: str, keeps_path: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from core import audit
 from core.database import Transaction
 from core.errors import Conflict, Forbidden, NotFound
 from core.ids import new_id
@@ -44,7 +45,10 @@ def hash_token(token: str) -> bytes:
 async def add(tx: Transaction, account_id: str, token: str, name: str) -> None:
     """Stores a token that somebody has already, with every scope; the same one twice is one token."""
     values = _values(new_id(), account_id, token, name, EVERY_SCOPE, None)
-    await tx.execute(upsert(Token).values(**values).on_conflict_do_nothing(index_elements=["token_hash"]))
+    adding = upsert(Token).values(**values).on_conflict_do_nothing(index_elements=["token_hash"])
+    row = await tx.first(adding.returning(*_SHOWN))
+    if row is not None:
+        await _record(tx, "token.create", row, after=_facts(row))
 
 
 async def create(
@@ -65,6 +69,7 @@ async def create(
             f"This request has made the token {id} already, and a token is shown only once. "
             "If you have not got it, revoke it and create another, with a new Idempotency-Key."
         )
+    await _record(tx, "token.create", row, after=_facts(row))
     return row, token
 
 
@@ -110,15 +115,29 @@ async def get(tx: Transaction, account_id: str, token_id: str) -> Row:
 
 
 async def rename(tx: Transaction, account_id: str, token_id: str, name: str) -> Row:
-    renaming = update(Token).where(*_of(account_id, token_id)).values(name=name)
-    return _found(await tx.first(renaming.returning(*_SHOWN)))
+    before = _found(await tx.first(select(*_SHOWN).where(*_of(account_id, token_id)).with_for_update()))
+    row = await tx.one(update(Token).where(Token.id == token_id).values(name=name).returning(*_SHOWN))
+    if row.name != before.name:
+        await _record(tx, "token.rename", row, before={"name": before.name}, after={"name": row.name})
+    return row
 
 
 async def revoke(tx: Transaction, account_id: str, token_id: str) -> Row:
     """For good. One that is revoked already stays revoked since then."""
-    revoking = update(Token).where(*_of(account_id, token_id))
-    revoking = revoking.values(revoked_at=func.coalesce(Token.revoked_at, func.now()))
-    return _found(await tx.first(revoking.returning(*_SHOWN)))
+    valid = *_of(account_id, token_id), Token.revoked_at.is_(None)
+    row = await tx.first(update(Token).where(*valid).values(revoked_at=func.now()).returning(*_SHOWN))
+    if row is None:
+        return await get(tx, account_id, token_id)
+    await _record(tx, "token.revoke", row, before=_facts(row))
+    return row
+
+
+async def _record(tx: Transaction, action: str, row: Row, **changed: dict[str, Any]) -> None:
+    await audit.record(tx, action, f"token {row.id} ({row.prefix}…)", account_id=row.account_id, **changed)
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    return {"name": row.name, "scopes": row.scopes, "expires_at": row.expires_at}
 
 
 def _of(account_id: str, token_id: str) -> tuple[ColumnElement[bool], ...]:
@@ -139,9 +158,10 @@ _UNTOUCHED = or_(Token.last_used_at.is_(None), Token.last_used_at < _THIS_MINUTE
 
 
 async def caller(tx: Transaction, token: str) -> Row | None:
-    """The account a valid token speaks for, with `token_id`, `scopes` and `expires_at` of the token, and whether it is
-    `untouched`: its use in this minute is not on record yet."""
-    of_token = (Token.id.label("token_id"), Token.scopes, Token.expires_at, _UNTOUCHED.label("untouched"))
+    """The account a valid token speaks for, with `token_id`, `token_name`, `token_prefix`, `scopes` and `expires_at` of
+    the token, and whether it is `untouched`: its use in this minute is not on record yet."""
+    named = (Token.id.label("token_id"), Token.name.label("token_name"), Token.prefix.label("token_prefix"))
+    of_token = (*named, Token.scopes, Token.expires_at, _UNTOUCHED.label("untouched"))
     return await tx.first(
         select(*Account.__table__.c, *of_token)
         .join(Token, Token.account_id == Account.id)

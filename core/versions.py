@@ -5,7 +5,7 @@ How one is published and prepared is in `core/catalog.py`; what a deleted one le
 
 from sqlalchemy import Row, and_, exists, func, or_, select, tuple_, update
 
-from core import examples
+from core import audit, examples
 from core.database import Transaction
 from core.errors import Conflict, NotFound
 from core.tables import Deployment, Model, Prediction, Release, UsageRecord, Version
@@ -26,11 +26,19 @@ async def get(tx: Transaction, model_id: str, id: str) -> Row:
     return row
 
 
-async def set_caching(tx: Transaction, model_id: str, id: str, caches_results: bool) -> Row:
+async def set_caching(tx: Transaction, model: Row, id: str, caches_results: bool) -> Row:
     """Whether equal inputs give equal outputs, as its owner holds."""
-    await get(tx, model_id, id)
-    await tx.execute(update(Version).where(_is(model_id, id)).values(caches_results=caches_results))
-    return await get(tx, model_id, id)
+    before = await get(tx, model.id, id)
+    await tx.execute(update(Version).where(_is(model.id, id)).values(caches_results=caches_results))
+    await audit.record_change(
+        tx,
+        "version.update",
+        _name(model, id),
+        account_id=model.owner_id,
+        before={"caches_results": before.caches_results},
+        after={"caches_results": caches_results},
+    )
+    return await get(tx, model.id, id)
 
 
 async def delete(tx: Transaction, model: Row, id: str) -> None:
@@ -40,13 +48,19 @@ async def delete(tx: Transaction, model: Row, id: str) -> None:
     locked = select(Model.visibility).where(Model.id == model.id).with_for_update(key_share=True)
     is_public = await tx.scalar(locked) == "public"
     await tx.execute(select(Version.id).where(_is(model.id, id)).with_for_update())
-    await get(tx, model.id, id)
+    version = await get(tx, model.id, id)
     if is_public:
         raise Conflict(f"{model.owner}/{model.name} is public, and others may use its versions: make it private first.")
     await _require_unused(tx, model, id)
     await tx.execute(update(Version).where(Version.id == id).values(deleted_at=func.now()))
     await examples.forget_version(tx, model.id, id)
     await _fall_back(tx, model.id, id)
+    artifact = {"artifact_kind": version.artifact_kind, "artifact": version.artifact}
+    await audit.record(tx, "version.delete", _name(model, id), account_id=model.owner_id, before=artifact)
+
+
+def _name(model: Row, id: str) -> str:
+    return f"version {model.owner}/{model.name}:{id}"
 
 
 def _is(model_id: str, id: str) -> object:

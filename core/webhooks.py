@@ -12,6 +12,7 @@ import orjson
 from redis.asyncio import Redis
 from sqlalchemy import CTE, Insert, Row, and_, case, func, insert, literal, or_, select, update
 
+from core import audit
 from core.database import Transaction, seconds_from_now
 from core.errors import NotFound
 from core.lifecycle import DeliveryStatus, WebhookEvent
@@ -156,6 +157,7 @@ async def replay(tx: Transaction, account_id: str, delivery_id: str) -> Row:
     row = await tx.first(update(WebhookDelivery).where(*its_own).values(**_DUE_AGAIN).returning(WebhookDelivery))
     if row is None:
         raise NotFound("The requested webhook delivery could not be found.")
+    await audit.record(tx, "webhook.replay", f"webhook delivery {delivery_id}", account_id=account_id)
     tx.after_commit(ring, DELIVERY_BELL)
     return row
 
@@ -178,6 +180,9 @@ async def recover(tx: Transaction, account_id: str, since: datetime, until: date
         failed = failed.where(WebhookDelivery.created_at < until)
     oldest = failed.order_by(WebhookDelivery.created_at).limit(RECOVERED_AT_ONCE).with_for_update(skip_locked=True)
     recovered = await tx.execute(update(WebhookDelivery).where(WebhookDelivery.id.in_(oldest)).values(**_DUE_AGAIN))
+    if recovered.rowcount:
+        asked = {"since": since, "until": until, "deliveries": recovered.rowcount}
+        await audit.record(tx, "webhook.recover", "failed webhook deliveries", account_id=account_id, after=asked)
     tx.after_commit(ring, DELIVERY_BELL)
     return recovered.rowcount
 

@@ -76,7 +76,7 @@ async def change(
     """Say whether results of a Version may be used again for equal inputs."""
     async with state.database.transaction() as tx:
         model = await ownership.get_own_model(tx, caller.id, model_owner, model_name)
-        row = await versions.set_caching(tx, model.id, version_id, body.caches_results)
+        row = await versions.set_caching(tx, model, version_id, body.caches_results)
     state.forget_runnables()
     return Json(showing.version(row))
 
