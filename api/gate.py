@@ -14,6 +14,7 @@ from api.access import Access, Bucket, access_of
 from api.auth import authenticate, permit
 from api.body import JsonRequest, JsonRoute
 from api.state import State
+from core import audit
 from core.ids import new_id
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -37,10 +38,13 @@ async def _pass(request: Request, access: Access, handle: Handler) -> Response:
     caller = await authenticate(state, request.headers.get("authorization"))
     permit(caller, access.scope)
     request.state.caller = caller
+    # Whoever it is that connects: what headers say of others, anybody may say.
+    actor = audit.by_token(caller, request.client and request.client.host)
 
     async def proceed() -> Response:
         await _admit(state, caller, access.bucket, request)
-        return await handle(request)
+        with audit.acting(actor):
+            return await handle(request)
 
     return await _creating(state, caller, access, request, proceed) if access.creates else await proceed()
 

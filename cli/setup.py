@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import migrations
 from cli.errors import Refusal
 from cli.model_folders import model_folders
-from core import accounts, bundles, catalog, tokens
+from core import accounts, audit, bundles, catalog, tokens
 from core.bundles import BundleError
 from core.cog_config import read_config
 from core.hardware import CPU, HardwareKind, gpu_hardware
@@ -129,6 +129,7 @@ def say(text: str) -> None:
 
 def main() -> int:
     settings = get_settings()
+    audit.act_as(audit.operator())
     try:
         if not settings.database_url or not settings.redis_url:
             raise Refusal("Set MILLRACE_DATABASE_URL and MILLRACE_REDIS_URL; `millrace up` brings servers of its own.")

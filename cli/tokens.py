@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.errors import Refusal
-from core import accounts, tokens
+from core import accounts, audit, tokens
 from core.clock import now
 from core.database import Transaction
 from core.errors import NotFound
@@ -102,6 +102,7 @@ async def run(verb: str, *arguments: str) -> str | Table:
 
 def main() -> int:
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    audit.act_as(audit.operator())
     try:
         shown = asyncio.run(run(*sys.argv[1:]))
         Console(highlight=False, markup=False, width=width).print(shown, soft_wrap=isinstance(shown, str))

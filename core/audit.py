@@ -20,6 +20,7 @@ from sqlalchemy import Row, func, insert, select
 
 from core.clock import rfc3339
 from core.database import Transaction
+from core.log import process_name
 from core.redaction import redacted, redacted_text
 from core.tables import AuditEvent
 
@@ -39,8 +40,7 @@ class Actor:
     address: str | None = None
 
 
-_NOBODY = Actor("millrace")
-_actor: ContextVar[Actor] = ContextVar("actor", default=_NOBODY)
+_actor: ContextVar[Actor | None] = ContextVar("actor", default=None)
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def acting(actor: Actor) -> Iterator[None]:
 
 
 def act_as(actor: Actor) -> None:
-    """The same for the rest of a process; to be called before it starts any task."""
+    """The same for the rest of a command; to be called before it starts any task."""
     _actor.set(actor)
 
 
@@ -89,7 +89,8 @@ async def record(
     `account_id`: whose money, access or data it touches. `before` and `after`: what it changed; amounts as `x_nanos`.
     The event is written when `tx` commits, and not if it does not; `tx` must be a `transaction()`.
     """
-    actor = _actor.get()
+    # Nobody in particular: what a process does by itself.
+    actor = _actor.get() or Actor(process_name())
     event = {
         "actor": redacted_text(actor.name),
         "actor_account_id": actor.account_id,

@@ -47,4 +47,9 @@ def configure(settings: Settings, process: str) -> None:
     )
 
 
+def process_name() -> str:
+    """As `configure` was told; `millrace` in a process that was told nothing."""
+    return structlog.contextvars.get_contextvars().get("process", "millrace")
+
+
 get_logger = structlog.get_logger
