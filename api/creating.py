@@ -1,6 +1,6 @@
 """How every prediction is created, by whichever path: validate, T1, and hold the answer where that is asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Header
@@ -11,10 +11,12 @@ from api.prefer import deadline_seconds, hold_seconds, preference_applied
 from api.responses import Json
 from api.schemas.predictions import RunRequest
 from api.state import State
-from core import accounts, predictions, reuse, wire
+from core import predictions, reuse, wire
 from core.catalog import Runnable
+from core.errors import PaymentRequired
 from core.lifecycle import PredictionStatus
 from core.predictions import Request
+from core.tags import parse as parse_tags
 
 Prefer = Annotated[
     str | None, Header(description="`wait` or `wait=<seconds>`: hold the answer until the output is complete.")
@@ -27,6 +29,13 @@ Cache = Annotated[
     Header(
         alias="Millrace-Cache",
         description="`allow`: take the result of an equal, earlier prediction, where the Version allows that.",
+    ),
+]
+Tags = Annotated[
+    str | None,
+    Header(
+        alias="X-Millrace-Tags",
+        description="By which you tell your costs apart: `team=vision, project=catalogue`; at most 8.",
     ),
 ]
 
@@ -42,6 +51,7 @@ class Creating:
     applied: dict[str, str]
     deadline: float | None
     may_reuse: bool
+    tags: dict[str, str] | None
 
 
 async def _creating(
@@ -51,10 +61,11 @@ async def _creating(
     prefer: Prefer = None,
     cancel_after: CancelAfter = None,
     cache: Cache = None,
+    tags: Tags = None,
 ) -> Creating:
     deadline, applied = deadline_seconds(cancel_after), preference_applied(prefer)
     may_reuse = (cache or "").strip().lower() == "allow"
-    return Creating(state, caller, new_id, hold_seconds(prefer), applied, deadline, may_reuse)
+    return Creating(state, caller, new_id, hold_seconds(prefer), applied, deadline, may_reuse, parse_tags(tags))
 
 
 CreatingDep = Annotated[Creating, Depends(_creating)]
@@ -75,22 +86,28 @@ async def create(creating: Creating, runnable: Runnable, body: RunRequest) -> Js
         webhook_events=body.webhook_events,
         deadline_seconds=creating.deadline,
         cache_key=reuse.cache_key(runnable.version_id, input) if runnable.caches_results else None,
+        token_id=creating.caller.token_id,
+        tags=creating.tags,
     )
     headers = {"Location": wire.prediction_url(state.settings, request.id)}
     if creating.may_reuse and request.cache_key and (row := await _reuse(state, request)):
         return Json(await shown(state, row), 201, headers | creating.applied | {"Millrace-Cache": "hit"})
-    await _require_credit(creating)
+    request = replace(request, hold_nanos=await state.funds.hold_for(creating.caller, runnable))
     if creating.hold is not None:
         return await _create_and_wait(state, request, creating.hold, headers | creating.applied)
-    async with state.database.direct() as tx:
-        row = await predictions.create(tx, request)
+    row = await _insert(state, request)
     return Json(await shown(state, row), 201, headers)
 
 
-async def _require_credit(creating: Creating) -> None:
-    if creating.caller.credit_limit_nanos is not None:
-        async with creating.state.database.autocommit() as tx:
-            await accounts.require_credit(tx, creating.caller)
+async def _insert(state: State, request: Request) -> Row:
+    """T1. What is already over but not added up yet may hold the money that is needed: then once more with it."""
+    try:
+        async with state.database.direct() as tx:
+            return await predictions.create(tx, request)
+    except PaymentRequired:
+        await state.funds.fold(request.account_id)
+    async with state.database.direct() as tx:
+        return await predictions.create(tx, request)
 
 
 async def _reuse(state: State, request: Request) -> Row | None:
@@ -100,8 +117,7 @@ async def _reuse(state: State, request: Request) -> Row | None:
 
 async def _create_and_wait(state: State, request: Request, hold: float, headers: dict[str, str]) -> Json:
     with state.waiter.expect(request.id) as finished:
-        async with state.database.direct() as tx:
-            row = await predictions.create(tx, request)
+        row = await _insert(state, request)
         ended = row.completed_at is not None or await state.waiter.wait(
             finished, hold, lambda: has_ended(state, request.id)
         )

@@ -9,6 +9,7 @@ from typing import Any
 from cachetools import LRUCache, TTLCache
 from sqlalchemy import Row
 
+from api.funds import Funds
 from api.queueing import Queueing
 from api.ratelimit import Limits
 from api.waiting import Waiter
@@ -32,6 +33,7 @@ class State:
         self.database = resources.database
         self.waiter = Waiter(resources.redis)
         self.queueing = Queueing(resources)
+        self.funds = Funds(resources.database)
         self.limits = Limits(resources.settings, resources.redis)
         self._accounts: TTLCache[str, Row] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
         self._runnables: TTLCache[tuple[str, ...], Runnable] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)

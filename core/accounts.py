@@ -1,16 +1,20 @@
 """Accounts: whoever owns things and pays."""
 
 import base64
+import re
 import secrets
+from dataclasses import dataclass
 
 from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import ledger
+from core import credits, wallets
 from core.database import Transaction, seconds_from_now
-from core.errors import NotFound, PaymentRequired
+from core.errors import Conflict, Invalid, NotFound
 from core.ids import new_id
 from core.tables import Account
+
+_USERNAME = re.compile(r"(?=.{1,39}$)[a-z0-9]+(-[a-z0-9]+)*")
 
 #: So long the secret before signs as well: time to replace it everywhere.
 ROTATION_SECONDS = 24 * 3600
@@ -35,7 +39,31 @@ async def ensure(tx: Transaction, username: str, name: str, type: str = "user", 
         )
         .on_conflict_do_nothing(index_elements=["username"])
     )
-    return await tx.one(select(Account).where(Account.username == username))
+    row = await tx.one(select(Account).where(Account.username == username))
+    await wallets.open_wallet(tx, row.id)
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a new Account pays: 0 is prepaid, None without limit; and what it is given to begin with."""
+
+    credit_limit_nanos: int | None = None
+    starting_credit_nanos: int = 0
+
+
+async def create(tx: Transaction, username: str, name: str, terms: Terms, type: str = "user") -> Row:
+    """A new Account with its wallet. Raises `Conflict` where the name is taken, `Invalid` where it cannot be one."""
+    if not _USERNAME.fullmatch(username):
+        raise Invalid("A username has 1 to 39 lower-case letters, digits and single hyphens between them.")
+    if await tx.first(select(Account.id).where(Account.username == username)) is not None:
+        raise Conflict(f"There is an account {username} already.")
+    row = await ensure(tx, username, name, type)
+    await wallets.set_terms(tx, row.id, credit_limit_nanos=terms.credit_limit_nanos)
+    if terms.starting_credit_nanos:
+        given = {"kind": credits.PROMOTIONAL, "amount_nanos": terms.starting_credit_nanos, "actor": "new accounts"}
+        await credits.add(tx, row.id, reason="Starting credit", **given)
+    return row
 
 
 async def get(tx: Transaction, account_id: str) -> Row:
@@ -47,18 +75,6 @@ async def by_username(tx: Transaction, username: str) -> Row:
     if row is None:
         raise NotFound("The requested account could not be found.")
     return row
-
-
-async def limit_credit(tx: Transaction, account_id: str, nanos: int | None) -> None:
-    """The account may owe so much before nothing new of it starts; None: without limit."""
-    await tx.execute(update(Account).where(Account.id == account_id).values(credit_limit_nanos=nanos))
-
-
-async def require_credit(tx: Transaction, account: Row) -> None:
-    """Raises `PaymentRequired` where the account owes as much as it may."""
-    limit = account.credit_limit_nanos
-    if limit is not None and await ledger.balance(tx, ledger.account(account.id)) <= -limit:
-        raise PaymentRequired()
 
 
 async def rotate_webhook_secret(tx: Transaction, account_id: str) -> Row:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from core import prices
 from core.database import Transaction, one_of, seconds_from_now
 from core.errors import InvalidVersion, NotFound, ValidationFailed
 from core.ids import new_id
@@ -50,15 +51,10 @@ async def put_hardware(
     """Adds a Hardware; one that is there already keeps its price, which is the operator's to change."""
     await tx.execute(
         upsert(Hardware)
-        .values(
-            sku=sku,
-            name=name,
-            price_nanos_per_second=price_nanos_per_second,
-            gpu_count=gpu_count,
-            gpu_model=gpu_model,
-        )
+        .values(sku=sku, name=name, gpu_count=gpu_count, gpu_model=gpu_model)
         .on_conflict_do_nothing(index_elements=["sku"])
     )
+    await prices.open_hardware(tx, sku, price_nanos_per_second)
 
 
 async def list_hardware(tx: Transaction) -> list[Row]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, case, func, literal_column, select, update
+from sqlalchemy import CTE, ColumnElement, Select, Update, and_, bindparam, case, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
-from core import ledger, metering, streams, webhooks
+from core import ledger, metering, postings, streams, webhooks
 from core.database import Direct, Doorbells, Hot, Transaction
 from core.lifecycle import PredictionStatus, WebhookEvent
 from core.redis import DELIVERY_BELL, FINISHED_CHANNEL, ring
@@ -43,14 +43,29 @@ def _input_without_secrets() -> ColumnElement:
 _ENDED = {"completed_at": func.clock_timestamp(), "queue_reason": None, "input": _input_without_secrets()}
 
 
-def ending(moved: Update, micros: ColumnElement[int] | None = None) -> Select:
-    """`moved` brings rows to a terminal status; with it, the webhooks they are owed and, if measured, their charge."""
+def ending(moved: Update) -> Select:
+    """`moved` brings rows to a terminal status; with it, the webhooks they are owed and the money held for them."""
     ended = moved.values(_ENDED).returning(*TABLE.c).cte("ended")
-    written = [webhooks.owed(ended).cte("owed")]
-    if micros is not None:
-        usage = metering.measured(ended, micros).returning(*_USAGE_COLUMNS).cte("usage")
-        written += [usage, ledger.charge(usage).cte("charged")]
-    return select(*(ended.c[name] for name in _ANNOUNCED)).add_cte(*written)
+    return _told(ended, postings.releases(ended).cte("released"))
+
+
+def _measured_ending(moved: Update) -> Select:
+    """The same with what it used, its charge, and what of that exceeds its hold."""
+    ended = moved.values(_ENDED).returning(*TABLE.c).cte("ended")
+    micros, nanos = TABLE.c.micros.type, metering.TABLE.c.amount_nanos.type
+    usage = metering.measured(
+        ended,
+        bindparam("p_micros", type_=micros),
+        bindparam("p_units", type_=JSONB(none_as_null=True)),
+        bindparam("p_units_nanos", type_=nanos),
+    ).returning(*_USAGE_COLUMNS)
+    usage = usage.cte("usage")
+    charged = postings.charged(ended, usage).cte("charged")
+    return _told(ended, usage, ledger.charge(charged).cte("moved"), postings.settles(ended, charged).cte("posted"))
+
+
+def _told(ended: CTE, *written: CTE) -> Select:
+    return select(*(ended.c[name] for name in _ANNOUNCED)).add_cte(webhooks.owed(ended).cte("owed"), *written)
 
 
 #: What is left to do needs no input, output or logs, which may be large.
@@ -58,7 +73,7 @@ _ANNOUNCED = ("id", "account_id", "target", "status", "error", "stream_kind", "w
 _USAGE_COLUMNS = [metering.TABLE.c[name] for name in ("id", "account_id", "amount_nanos")]
 
 _FINISH = Hot(
-    ending(
+    _measured_ending(
         update(TABLE)
         .where(held(bindparam("p_id"), bindparam("p_attempt")))
         .values(
@@ -68,8 +83,8 @@ _FINISH = Hot(
             failure_code=bindparam("p_failure_code"),
             logs=bindparam("p_logs"),
             metrics=bindparam("p_metrics", type_=JSONB),
-        ),
-        bindparam("p_micros", type_=metering.TABLE.c.micros.type),
+            micros=bindparam("p_micros"),
+        )
     )
 )
 

@@ -94,8 +94,8 @@ class Unauthenticated(MillraceError):
 
 
 class PaymentRequired(MillraceError):
-    """You have insufficient credit to run this: the account owes as much as its limit allows. Pay, or ask the
-    administrator of this server to raise the limit."""
+    """You have insufficient credit to run this: what the account may spend is spent, or held for what runs. Add credit,
+    or ask the administrator of this server to raise the limit."""
 
     status, code, title = 402, "insufficient_credit", "Insufficient credit"
 

@@ -7,28 +7,48 @@ from sqlalchemy import CTE, BigInteger, ColumnElement, Insert, func, insert, lit
 
 from core.database import Transaction
 from core.pricing import MICROS_PER_SECOND
-from core.tables import UsageRecord
+from core.tables import Account, UsageRecord
 
 TABLE = UsageRecord.__table__
+PREDICTION, INSTANCE = "prediction", "instance"
+ACTIVE, SETUP, IDLE = PHASES = ("active", "setup", "idle")
 
 
-def measured(ended: CTE, micros: ColumnElement[int]) -> Insert:
-    """The usage record of a prediction that is ending, at the price frozen when it started; none without `micros`.
+def amount(micros: Any, nanos_per_second: Any) -> ColumnElement[int]:
+    """`pricing.amount_nanos` in SQL: bigint division rounds down as well, numeric in between does not overflow."""
+    return micros * nanos_per_second // literal_column(str(MICROS_PER_SECOND), BigInteger)
 
-    The amount is `pricing.amount_nanos` in SQL: bigint division rounds down as well.
+
+def measured(
+    ended: CTE, micros: ColumnElement[int], units: ColumnElement[Any], units_nanos: ColumnElement[int]
+) -> Insert:
+    """The usage record of a prediction that is ending, at the prices frozen when it started; none without `micros`.
+
+    With `units`, what they come to is charged instead of its seconds.
     """
+    owner = select(Account.username).where(Account.id == ended.c.account_id).scalar_subquery()
     columns = {
         "id": literal("prediction:") + ended.c.id,
-        "cause_kind": literal("prediction"),
+        "cause_kind": literal(PREDICTION),
         "cause_id": ended.c.id,
         "account_id": ended.c.account_id,
+        "account_name": owner,
         "model": ended.c.model,
         "version_id": ended.c.version_id,
+        "deployment": ended.c.deployment,
         "hardware_sku": ended.c.hardware_sku,
+        "token_id": ended.c.token_id,
+        "tags": ended.c.tags,
+        "phase": literal(ACTIVE),
+        "outcome": ended.c.status,
+        "failure_code": ended.c.failure_code,
         "micros": micros,
+        "price_id": ended.c.price_id,
         "price_nanos_per_second": ended.c.price_nanos_per_second,
-        "amount_nanos": micros * ended.c.price_nanos_per_second // literal_column(str(MICROS_PER_SECOND), BigInteger),
+        "units": units,
+        "amount_nanos": func.coalesce(units_nanos, amount(micros, ended.c.price_nanos_per_second)),
         "day": func.date(func.timezone("UTC", ended.c.completed_at)),
+        "started_at": ended.c.started_at,
         "ended_at": ended.c.completed_at,
     }
     return insert(UsageRecord).from_select(list(columns), select(*columns.values()).where(micros.is_not(None)))
@@ -40,7 +60,7 @@ async def summary(tx: Transaction, account_id: str, first: date, last: date) -> 
     rows = await tx.all(
         select(
             *keys,
-            func.count().label("runs"),
+            func.count().filter(UsageRecord.cause_kind == PREDICTION).label("runs"),
             func.sum(UsageRecord.micros).label("micros"),
             func.sum(UsageRecord.amount_nanos).label("amount_nanos"),
         )

@@ -21,6 +21,7 @@ from sqlalchemy import (
     cast,
     exists,
     func,
+    null,
     or_,
     select,
     text,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import endings, queue, unstarted
+from core import endings, holds, prices, queue, unstarted
 from core.catalog import Runnable
 from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.endings import TABLE, held
@@ -37,7 +38,7 @@ from core.errors import NotFound, StaleWrite
 from core.ids import new_id
 from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
 from core.schema import output_kind
-from core.tables import Hardware, Instance, Node, Prediction, Version
+from core.tables import Instance, Node, Prediction, Version
 
 #: After a node died, a prediction that had produced nothing runs once more, not for ever.
 MAX_ATTEMPTS = 2
@@ -58,12 +59,19 @@ class Request:
     webhook_events: list[str] | None = None
     deadline_seconds: float | None = None
     cache_key: bytes | None = None
+    token_id: str | None = None
+    tags: dict[str, str] | None = None
+    hold_nanos: int | None = None
+    """Set aside in its Account's wallet until it ends; None: the Account owes without limit."""
     id: str = field(default_factory=new_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended, as its runner measured it. No `micros`: nothing was measured, nothing is charged."""
+    """How a run ended, as its runner measured it. No `micros`: nothing was measured, nothing is charged.
+
+    `units` are `pricing.unit_lines`, where its Model is priced by what it makes.
+    """
 
     status: PredictionStatus
     output: Any = None
@@ -72,6 +80,7 @@ class Outcome:
     logs: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
     micros: int | None = None
+    units: list[dict[str, Any]] | None = None
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -163,22 +172,24 @@ async def list_page(
 _CREATED_WITH = (
     *("id", "account_id", "model", "version_id", "target", "hardware_sku", "source", "status", "input"),
     "secret_inputs",
-    *("stream_kind", "webhook_url", "webhook_events", "deployment", "cache_key"),
+    *("stream_kind", "webhook_url", "webhook_events", "deployment", "cache_key", "token_id", "tags", "held_nanos"),
 )
 # Without a deadline the interval is null, and so is the sum.
 _DEADLINE = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, cast(bindparam("p_deadline"), Double))
-_CREATE = Hot(
-    upsert(TABLE).values(deadline_at=_DEADLINE).on_conflict_do_nothing(index_elements=["id"]).returning(*TABLE.c),
-    _CREATED_WITH,
-)
+_INSERT = upsert(TABLE).values(deadline_at=_DEADLINE).on_conflict_do_nothing(index_elements=["id"]).returning(*TABLE.c)
+_CREATE = Hot(_INSERT, _CREATED_WITH)
+_CREATE_FUNDED = Hot(holds.funded(_INSERT), _CREATED_WITH)
 
 
 async def create(tx: Transaction | Direct, request: Request) -> Row:
     """T1: the row, in `starting`; once committed it is queued, and the scheduler woken if nothing serves it.
 
-    The same id again changes nothing, and returns the row as it is now.
+    The same id again changes nothing, and returns the row as it is now. Raises `PaymentRequired` where its Account has
+    less to spend than is to be held.
     """
-    row = await tx.run(_CREATE, {**values_of(request), "p_deadline": request.deadline_seconds})
+    statement = _CREATE if request.hold_nanos is None else _CREATE_FUNDED
+    with holds.refusals():
+        row = await tx.run(statement, {**values_of(request), "p_deadline": request.deadline_seconds})
     if row is None:
         return await get(tx, request.account_id, request.id)
     tx.after_commit(queue.push, request.runnable.target, request.account_id, request.id)
@@ -204,6 +215,9 @@ def values_of(request: Request) -> dict[str, Any]:
         "webhook_events": request.webhook_events,
         "deployment": runnable.deployment,
         "cache_key": request.cache_key,
+        "token_id": request.token_id,
+        "tags": request.tags,
+        "held_nanos": request.hold_nanos,
     }
 
 
@@ -225,7 +239,10 @@ _WAITED_FOR_BOOT = func.greatest(
     0.0, func.extract("epoch", Instance.ready_at - func.greatest(Instance.created_at, TABLE.c.created_at))
 )
 _WAITED_FOR_SETUP = func.least(_WAITED_FOR_BOOT, func.coalesce(Instance.setup_seconds, 0.0))
-_PRICE = select(Hardware.price_nanos_per_second).where(Hardware.sku == TABLE.c.hardware_sku).scalar_subquery()
+# Where its Instance's time is billed, the run itself costs nothing.
+_BILLS_TIME = func.coalesce(_of_instance(Instance.bills_time), False)
+_PRICE_ID, _PRICE = prices.second_of(TABLE.c.hardware_sku, TABLE.c.account_id, func.now())
+_UNIT_PRICES = prices.units_of(TABLE.c.model, TABLE.c.account_id, func.now())
 _START = Hot(
     update(TABLE)
     .where(TABLE.c.id == bindparam("p_id"), TABLE.c.status == PredictionStatus.STARTING.value, _HOLDS_LEASE)
@@ -235,7 +252,9 @@ _START = Hot(
         attempt=TABLE.c.attempt + 1,
         instance_id=bindparam("p_instance"),
         node_boot_id=bindparam("p_boot"),
-        price_nanos_per_second=_PRICE,
+        price_id=_PRICE_ID,
+        price_nanos_per_second=case((_BILLS_TIME, 0), else_=_PRICE),
+        unit_prices=case((_BILLS_TIME, null()), else_=_UNIT_PRICES),
         boot_seconds=_of_instance(_WAITED_FOR_BOOT - _WAITED_FOR_SETUP),
         setup_seconds=_of_instance(_WAITED_FOR_SETUP),
         queue_reason=None,
@@ -273,6 +292,8 @@ async def finish(tx: Transaction | Direct, prediction_id: str, attempt: int, out
             "p_logs": outcome.logs,
             "p_metrics": outcome.metrics,
             "p_micros": outcome.micros,
+            "p_units": outcome.units,
+            "p_units_nanos": None if outcome.units is None else sum(line["amount_nanos"] for line in outcome.units),
         },
     )
     if ended is None:

@@ -58,6 +58,18 @@ class Settings(BaseSettings):
         False, description="Show `aborted`, which no official client knows, instead of `canceled`."
     )
 
+    credit_limit: str = Field(
+        "", description="What a new account may owe, in dollars: 0 is prepaid; empty: without limit."
+    )
+    starting_credit: str = Field("0", description="Dollars that a new account is given to begin with.")
+    bill_instances: Literal["private", "always", "never"] = Field(
+        "private",
+        description="Whose time is billed from setup on: private models and deployments, everything, or only runs.",
+    )
+    refund_failures: str = Field(
+        "", description="Failure codes whose runs are charged and refunded, with commas: container_lost,timeout."
+    )
+
     node_name: str = Field("", description="Name of this node; empty: the host name.")
     node_address: str = Field("", description="Address by which model containers reach this node; empty: found out.")
     runtime: Literal["auto", "docker", "process"] = Field("auto", description="auto: docker where it answers.")

@@ -14,7 +14,7 @@ from core import audit
 from core.database import Transaction
 from core.errors import Conflict, Forbidden, NotFound
 from core.ids import new_id
-from core.tables import Account, Token
+from core.tables import Account, Token, Wallet
 
 _TOKEN_PREFIX = "mr_"
 _PREFIX_SHOWN = 8
@@ -163,8 +163,9 @@ async def caller(tx: Transaction, token: str) -> Row | None:
     named = (Token.id.label("token_id"), Token.name.label("token_name"), Token.prefix.label("token_prefix"))
     of_token = (*named, Token.scopes, Token.expires_at, _UNTOUCHED.label("untouched"))
     return await tx.first(
-        select(*Account.__table__.c, *of_token)
+        select(*Account.__table__.c, *of_token, Wallet.credit_limit_nanos)
         .join(Token, Token.account_id == Account.id)
+        .join(Wallet, Wallet.account_id == Account.id)
         .where(Token.token_hash == hash_token(token), *_VALID)
     )
 

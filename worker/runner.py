@@ -20,7 +20,7 @@ from core.errors import StaleWrite
 from core.lifecycle import FailureCode, PredictionStatus, WebhookEvent
 from core.log import get_logger
 from core.predictions import Outcome
-from core.pricing import MICROS_PER_SECOND
+from core.pricing import MICROS_PER_SECOND, unit_lines
 from core.resources import Resources
 from core.schema import OutputKind
 from worker.cog import CogContainer
@@ -190,7 +190,14 @@ class Runner:
             logs=progress.logs,
             metrics={**_bounded(metrics), "predict_time": micros / MICROS_PER_SECOND},
             micros=micros,
+            units=self._units(status, metrics),
         )
+
+    def _units(self, status: PredictionStatus, metrics: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """What it made, where that is what is paid for. A failed run has made nothing."""
+        if self.row.unit_prices is None:
+            return None
+        return unit_lines(self.row.unit_prices, {} if status is PredictionStatus.FAILED else metrics)
 
     async def _output(self, done: Done, progress: Progress) -> Any:
         if done.status != "succeeded" and progress.output is not None:

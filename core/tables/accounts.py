@@ -1,7 +1,7 @@
 from sqlalchemy import ARRAY, ForeignKey, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.tables.base import CreatedAt, Id, Moment, Nanos, Table
+from core.tables.base import CreatedAt, Id, Moment, Table
 
 
 class Account(Table):
@@ -20,8 +20,10 @@ class Account(Table):
     previous_webhook_secret: Mapped[str | None]
     """Signs as well, until it has been replaced everywhere."""
     previous_webhook_secret_until: Mapped[Moment | None]
-    credit_limit_nanos: Mapped[Nanos | None]
-    """Nothing new starts once so much is owed; None: without limit."""
+    billing_webhook_url: Mapped[str | None]
+    """Where alerts about its money are sent."""
+    deleted_at: Mapped[Moment | None]
+    """Nobody speaks for it any more; what it used and paid stays."""
     created_at: Mapped[CreatedAt]
 
 

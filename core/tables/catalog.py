@@ -2,7 +2,7 @@ from sqlalchemy import Computed, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.tables.base import CreatedAt, Id, Json, Moment, Nanos, Table
+from core.tables.base import CreatedAt, Id, Json, Moment, Table
 
 
 def _words(column: str, weight: str) -> str:
@@ -16,13 +16,12 @@ SEARCHABLE = " || ".join((_words("name", "A"), _words("description", "B"), _word
 
 
 class Hardware(Table):
-    """A kind of machine with a SKU and a price per second."""
+    """A kind of machine with a SKU. What it costs is in the price book."""
 
     __tablename__ = "hardware"
 
     sku: Mapped[Id]
     name: Mapped[str]
-    price_nanos_per_second: Mapped[Nanos]
     gpu_count: Mapped[int] = mapped_column(server_default="0")
     gpu_model: Mapped[str | None]
     """As NVML names it; None fits no GPU at all."""

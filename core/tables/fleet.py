@@ -1,7 +1,9 @@
-from sqlalchemy import ARRAY, ForeignKey, Index, Text, text
+from datetime import datetime
+
+from sqlalchemy import ARRAY, BigInteger, DateTime, ForeignKey, Index, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.tables.base import CreatedAt, Id, Json, Moment, Table
+from core.tables.base import CreatedAt, Id, Json, Moment, Nanos, Table
 
 
 class Node(Table):
@@ -51,3 +53,45 @@ class Instance(Table):
     last_active_at: Mapped[Moment | None]
     """When a prediction last ended or was running; idling is counted from here."""
     ended_at: Mapped[Moment | None]
+
+    model: Mapped[str] = mapped_column(server_default="")
+    """`owner/name`, copied for its usage records."""
+    deployment: Mapped[str | None]
+    owner_id: Mapped[str | None]
+    """Whose Deployment or Model it serves."""
+    bills_time: Mapped[bool] = mapped_column(server_default="false")
+    """Whether its owner pays for its time, or callers for their predictions."""
+    held_nanos: Mapped[Nanos] = mapped_column(server_default="0")
+    """Set aside in its owner's wallet."""
+    setup_micros: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    idle_micros: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    active_micros: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """By its node's monotonic clock, as of the last report."""
+
+
+class InstanceTime(Table):
+    """Time of an Instance that no usage record has yet: per hour, phase and price. The meter sweep takes it off."""
+
+    __tablename__ = "instance_times"
+
+    instance_id: Mapped[str] = mapped_column(ForeignKey("instances.id"), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    phase: Mapped[str] = mapped_column(primary_key=True)
+    price_id: Mapped[str] = mapped_column(primary_key=True)
+    price_nanos_per_second: Mapped[Nanos]
+    micros: Mapped[int] = mapped_column(BigInteger)
+    ended_at: Mapped[Moment]
+    """When it was last added to."""
+
+
+class CapacityHour(Table):
+    """How long a Node's devices were there to be used."""
+
+    __tablename__ = "capacity_hours"
+
+    hour: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    node: Mapped[str] = mapped_column(primary_key=True)
+    hardware_sku: Mapped[str] = mapped_column(primary_key=True)
+    devices: Mapped[int]
+    micros: Mapped[int] = mapped_column(BigInteger)
+    """Of all its devices together."""

@@ -1,4 +1,4 @@
-from sqlalchemy import ARRAY, ForeignKey, Index, Text, text
+from sqlalchemy import ARRAY, BigInteger, ForeignKey, Index, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.tables.base import CreatedAt, Id, Json, Moment, Nanos, Table
@@ -55,6 +55,9 @@ class Prediction(Table):
     queue_reason: Mapped[str | None]
     stream_kind: Mapped[str | None]
     """`text` or `files`, as its Version's schema was when it was created; None: nothing to listen to."""
+    token_id: Mapped[str | None]
+    tags: Mapped[Json | None]
+    """{name: value}, by which its Account tells its costs apart."""
     webhook_url: Mapped[str | None]
     webhook_events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     cache_key: Mapped[bytes | None]
@@ -67,8 +70,15 @@ class Prediction(Table):
     instance_id: Mapped[str | None]
     node_boot_id: Mapped[str | None]
     """The life of the node that holds it; the lease of that life fences it."""
+    held_nanos: Mapped[Nanos | None]
+    """Set aside for it in its Account's wallet; None: nothing was to be."""
+    price_id: Mapped[str | None]
     price_nanos_per_second: Mapped[Nanos | None]
-    """Frozen when it started."""
+    """Frozen when it started, as are `price_id` and `unit_prices`. 0 where its Instance's time is billed instead."""
+    unit_prices: Mapped[Json | None]
+    """{metric: {id, nanos}}; None: it is priced by the second."""
+    micros: Mapped[int | None] = mapped_column(BigInteger)
+    """How long it ran; None: nothing was measured, and there is no usage record."""
     boot_seconds: Mapped[float | None]
     """How long it waited for its container to boot, setup not included; 0 if that was there."""
     setup_seconds: Mapped[float | None]

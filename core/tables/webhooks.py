@@ -1,7 +1,7 @@
 from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.tables.base import CreatedAt, Id, Moment, Table
+from core.tables.base import CreatedAt, Id, Json, Moment, Table
 
 
 class WebhookDelivery(Table):
@@ -23,7 +23,9 @@ class WebhookDelivery(Table):
 
     id: Mapped[Id]
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
-    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id"))
+    prediction_id: Mapped[str | None] = mapped_column(ForeignKey("predictions.id"))
+    body: Mapped[Json | None]
+    """What is sent, where it is about no prediction."""
     event: Mapped[str]
     url: Mapped[str] = mapped_column(Text)
     status: Mapped[str]

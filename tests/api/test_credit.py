@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from core import accounts
+from core import wallets
 from core.resources import Resources
 from core.settings import Settings
 from tests.api.conftest import client_of
@@ -16,7 +16,7 @@ PENNY, FORTUNE = 1, 10**15
 async def limited(scene: Scene, caller: Caller, resources: Resources, nanos: int | None) -> str:
     """A token of the account with that limit; new, so that no process remembers the account as it was."""
     async with resources.database.transaction() as tx:
-        await accounts.limit_credit(tx, caller.id, nanos)
+        await wallets.set_terms(tx, caller.id, credit_limit_nanos=nanos)
     return await scene.token(caller)
 
 

@@ -4,15 +4,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, func, select
 
 from cli.errors import Refusal
 from cli.setup import PUBLISHER, setup
-from core import catalog, tokens
+from core import catalog, prices, tokens
 from core.lifecycle import VersionStatus
 from core.resources import Resources
 from core.settings import Settings
-from core.tables import Account, Hardware, Model, Version
+from core.tables import Account, Model, Version
 
 PROJECTS = Path(__file__).parents[2] / "cog_models"
 
@@ -63,11 +63,12 @@ async def test_a_second_setup_changes_nothing(own: Settings, resources: Resource
     await setup(own)
     before = await versions(resources)
     async with resources.database.transaction() as tx:
-        await tx.execute(update(Hardware).where(Hardware.sku == "cpu").values(price_nanos_per_second=7))
+        await prices.put(tx, kind="hardware", subject="cpu", nanos_per_unit=7, created_by="admin")
     await setup(own)
     assert await versions(resources) == before
     async with resources.database.autocommit() as tx:
-        assert await tx.scalar(select(Hardware.price_nanos_per_second).where(Hardware.sku == "cpu")) == 7
+        _, nanos = prices.second_of("cpu", None, func.now())
+        assert await tx.scalar(select(nanos)) == 7
         assert await tx.scalar(select(func.count()).select_from(Account)) == 2
 
 

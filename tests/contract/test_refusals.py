@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core import accounts
+from core import wallets
 from core.ids import new_id
 from core.resources import Resources
 from core.settings import Settings
@@ -49,7 +49,7 @@ async def test_no_money_is_said_to_be_the_reason(
     client: Script, account: Caller, published: Published, resources: Resources
 ) -> None:
     async with resources.database.transaction() as tx:
-        await accounts.limit_credit(tx, account.id, 0)
+        await wallets.set_terms(tx, account.id, credit_limit_nanos=0)
     refused = await client("create", version=published.version, input={"text": "Ada"})
     assert refused["status"] == 402
     assert "insufficient credit" in refused["detail"]

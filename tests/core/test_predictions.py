@@ -2,15 +2,15 @@
 
 import asyncio
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, func, select
 
-from core import demand, predictions, queue, streams, unstarted
+from core import demand, predictions, prices, queue, streams, unstarted
 from core.database import Transaction
 from core.errors import StaleWrite
 from core.lifecycle import FailureCode, PredictionStatus
 from core.predictions import Outcome
 from core.redis import node_channel
-from core.tables import Hardware, LedgerEntry, UsageRecord, WebhookDelivery
+from core.tables import LedgerEntry, UsageRecord, WebhookDelivery
 from tests.core.conftest import Scene
 from tests.support.factories import add_account, add_instance, add_node, add_prediction, add_runnable
 
@@ -227,9 +227,8 @@ async def test_the_end_wakes_whoever_listens(scene: Scene) -> None:
 async def test_a_price_that_changes_while_it_runs_changes_nothing(scene: Scene) -> None:
     row = await running(scene)
     async with scene.resources.database.transaction() as tx:
-        await tx.execute(
-            update(Hardware).where(Hardware.sku == scene.runnable.hardware_sku).values(price_nanos_per_second=10**9)
-        )
+        sku = scene.runnable.hardware_sku
+        await prices.put(tx, kind="hardware", subject=sku, nanos_per_unit=10**9, created_by="admin")
     await finish(scene, row)
     async with scene.resources.database.autocommit() as tx:
         record = await tx.one(select(UsageRecord).where(UsageRecord.cause_id == row.id))
