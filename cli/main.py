@@ -21,6 +21,8 @@ from core.settings import get_settings
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 token = typer.Typer(no_args_is_help=True, help="Tokens that clients show to the api.")
 commands.add_typer(token, name="token")
+audit = typer.Typer(no_args_is_help=True, help="The log of who did what, to be read and proven.")
+commands.add_typer(audit, name="audit")
 
 
 @commands.callback()
@@ -79,6 +81,28 @@ def revoke(
 ) -> None:
     """Revoke a token; within 2 seconds nobody is let in by it."""
     _replace_with("cli.tokens", "revoke", account, id)
+
+
+@audit.command("export")
+def export_audit(
+    format: Annotated[str, typer.Option(help="jsonl or csv.")] = "jsonl",
+    account: Annotated[str, typer.Option(help="Only what touched this account.")] = "",
+    action: Annotated[str, typer.Option(help="How the action begins, like `token.`.")] = "",
+    since: Annotated[str, typer.Option(help="A day or moment, in UTC: 2026-01-31.")] = "",
+    until: Annotated[str, typer.Option(help="A day or moment before which it ends.")] = "",
+) -> None:
+    """Write the audit log to stdout, the oldest first."""
+    _replace_with("cli.audit", "export", format, account, action, since, until)
+
+
+@audit.command("verify")
+def verify_audit(
+    head: Annotated[
+        str, typer.Option(help="A head that this command printed before: up to it nothing may change.")
+    ] = "",
+) -> None:
+    """Prove that no event was changed, removed or put between; and print the head of the chain."""
+    _replace_with("cli.audit", "verify", head)
 
 
 @commands.command()

@@ -1,6 +1,5 @@
 """`millrace token create|list|revoke`: an operator's way to tokens, past the api, which would ask for one."""
 
-import asyncio
 import re
 import sys
 from collections.abc import Sequence
@@ -10,16 +9,15 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 from sqlalchemy import Row
-from sqlalchemy.exc import SQLAlchemyError
 
 from cli.errors import Refusal
-from core import accounts, audit, tokens
+from cli.operating import account_named, operate
+from core import tokens
 from core.clock import now
 from core.database import Transaction
 from core.errors import NotFound
 from core.ids import new_id
-from core.resources import open_resources
-from core.settings import get_settings
+from core.resources import Resources
 from core.tokens import EVERY_SCOPE, Scope
 
 _DURATION = re.compile(r"([1-9]\d{0,4})([hd])")
@@ -32,7 +30,7 @@ _PIPE_COLUMNS = 1000
 
 async def create(tx: Transaction, username: str, name: str, lifetime: str, *scopes: str) -> str:
     wanted, expires_at = _scopes(scopes), _expiry(lifetime)
-    account_id = await _account_id(tx, username)
+    account_id = (await account_named(tx, username)).id
     _, token = await tokens.create(tx, new_id(), account_id, name, wanted, expires_at)
     return token
 
@@ -40,7 +38,7 @@ async def create(tx: Transaction, username: str, name: str, lifetime: str, *scop
 async def list_all(tx: Transaction, username: str) -> Table:
     whole = [Column(name, no_wrap=True) for name in ("id", "token")]
     table = Table(*whole, "name", "scopes", "last used", "valid", box=None, pad_edge=False)
-    for row in await tokens.list_page(tx, await _account_id(tx, username)):
+    for row in await tokens.list_page(tx, (await account_named(tx, username)).id):
         last_used = _moment(row.last_used_at) if row.last_used_at else "never"
         table.add_row(row.id, f"{row.prefix}…", Text(row.name), " ".join(row.scopes), last_used, _validity(row))
     return table
@@ -48,20 +46,13 @@ async def list_all(tx: Transaction, username: str) -> Table:
 
 async def revoke(tx: Transaction, username: str, token_id: str) -> str:
     try:
-        row = await tokens.revoke(tx, await _account_id(tx, username), token_id)
+        row = await tokens.revoke(tx, (await account_named(tx, username)).id, token_id)
     except NotFound:
         raise Refusal(f"{username} has no token {token_id}; `millrace token list` shows their ids.") from None
     return f"The token {row.prefix}… is revoked."
 
 
 _VERBS = {"create": create, "list": list_all, "revoke": revoke}
-
-
-async def _account_id(tx: Transaction, username: str) -> str:
-    try:
-        return (await accounts.by_username(tx, username)).id
-    except NotFound:
-        raise Refusal(f"There is no account {username}.") from None
 
 
 def _scopes(names: Sequence[str]) -> Sequence[Scope]:
@@ -94,25 +85,16 @@ def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-async def run(verb: str, *arguments: str) -> str | Table:
-    """What to show, once it is committed. Raises `Refusal`."""
-    async with open_resources(get_settings()) as resources, resources.database.transaction() as tx:
-        return await _VERBS[verb](tx, *arguments)
-
-
 def main() -> int:
+    verb, *arguments = sys.argv[1:]
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-    audit.act_as(audit.operator())
-    try:
-        shown = asyncio.run(run(*sys.argv[1:]))
+
+    async def work(resources: Resources) -> None:
+        async with resources.database.transaction() as tx:
+            shown = await _VERBS[verb](tx, *arguments)
         Console(highlight=False, markup=False, width=width).print(shown, soft_wrap=isinstance(shown, str))
-    except Refusal as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except (SQLAlchemyError, OSError) as error:
-        sys.stderr.write(f"The database does not answer; is Millrace running? ({' '.join(str(error).split())})\n")
-        return 1
-    return 0
+
+    return operate(work)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from core.tables import AuditEvent
 GENESIS = bytes(32)
 #: Of the lock that lets one transaction at a time extend the chain.
 _LOCK = 0x6175646974
+_VIA = " via token "
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,11 @@ def act_as(actor: Actor) -> None:
 def by_token(caller: Row, address: str | None) -> Actor:
     """Who speaks through the api: a row as `tokens.caller` gives it."""
     via = f"{caller.token_name} ({caller.token_prefix}…)" if caller.token_name else f"{caller.token_prefix}…"
-    return Actor(f"{caller.username} via token {via}", caller.id, caller.token_id, address)
+    return Actor(f"{caller.username}{_VIA}{via}", caller.id, caller.token_id, address)
+
+
+def without_token(actor: str) -> str:
+    return actor.partition(_VIA)[0]
 
 
 def operator() -> Actor:

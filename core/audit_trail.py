@@ -4,11 +4,14 @@ What the chain itself cannot show is an end that was cut off, or one that was wr
 whoever could: for that, keep a `Head` elsewhere and give it to `verify` later.
 """
 
-from collections.abc import AsyncIterator
+import csv
+import io
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import ColumnElement, Row, select
 
 from core import audit
@@ -16,6 +19,25 @@ from core.database import Database, Transaction
 from core.tables import AuditEvent
 
 _BATCH = 1000
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+#: Of an export.
+COLUMNS = (
+    "number",
+    "at",
+    "actor",
+    "actor_account_id",
+    "actor_token_id",
+    "address",
+    "action",
+    "account_id",
+    "target",
+    "before",
+    "after",
+    "previous_hash",
+    "hash",
+)
+CSV_HEADER = ",".join(COLUMNS) + "\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +67,8 @@ _EVENTS = select(*AuditEvent.__table__.c)
 
 
 async def page(tx: Transaction, filter: Filter, before: int | None, limit: int) -> list[Row]:
-    """Newest first; `before` is the number of the last one seen."""
-    statement = _EVENTS.where(*filter.conditions)
+    """Newest first, the number as `id` as well; `before` is the number of the last one seen."""
+    statement = select(*AuditEvent.__table__.c, AuditEvent.number.label("id")).where(*filter.conditions)
     if before is not None:
         statement = statement.where(AuditEvent.number < before)
     return list(await tx.all(statement.order_by(AuditEvent.number.desc()).limit(limit)))
@@ -69,10 +91,34 @@ async def _batch(tx: Transaction, filter: Filter, last: int) -> list[Row]:
     return list(await tx.all(following.order_by(AuditEvent.number).limit(_BATCH)))
 
 
-def shown(row: Row) -> dict[str, Any]:
-    """All of an event, with what proves it."""
+def shown(row: Row, reader_id: str | None = None) -> dict[str, Any]:
+    """An event with what proves it; all of it to an admin of the server (no `reader_id`).
+
+    An Account learns who else has touched what is its own, but not by which token and from where.
+    """
     hashes = {"previous_hash": row.previous_hash.hex(), "hash": row.hash.hex()}
-    return {**audit.content(row._mapping), **hashes}
+    event = {**audit.content(row._mapping), **hashes}
+    if reader_id not in (None, row.actor_account_id):
+        event |= {"actor": audit.without_token(row.actor), "actor_token_id": None, "address": None}
+    return event
+
+
+def json_lines(events: Sequence[dict[str, Any]]) -> str:
+    return "".join(orjson.dumps(event).decode() + "\n" for event in events)
+
+
+def csv_lines(events: Sequence[dict[str, Any]]) -> str:
+    """`before` and `after` as JSON."""
+    text = io.StringIO()
+    csv.writer(text).writerows([_cell(event[name]) for name in COLUMNS] for event in events)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict):
+        return orjson.dumps(value).decode()
+    # A spreadsheet would take it for a formula, and people choose names.
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 # --- proof ------------------------------------------------------------------------------------------------------------

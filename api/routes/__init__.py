@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from api.routes import (
     account,
+    audit,
     collections,
     deployments,
     examples,
@@ -33,5 +34,6 @@ for module in (
     tokens,
     deployments,
     trainings,
+    audit,
 ):
     v1.include_router(module.router)

@@ -198,6 +198,8 @@ def test_whoever_may_only_read_changes_nothing_and_learns_no_secret() -> None:
         ("GET", "/v1/webhooks/default/secret"): Scope.RUN,
         ("GET", "/v1/tokens"): Scope.ADMIN,
         ("GET", "/v1/tokens/something"): Scope.ADMIN,
+        ("GET", "/v1/audit"): Scope.ADMIN,
+        ("GET", "/v1/audit/export"): Scope.ADMIN,
     }
     reading = {(method, path): scope for method, path, scope in CLOSED if method in ("GET", "QUERY")}
     assert {key: scope for key, scope in reading.items() if scope != Scope.READ} == exceptions
