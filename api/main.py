@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from api import docs, errors
+from api import docs, errors, web
 from api.aliases import Aliases
 from api.body import BodyLimit
 from api.dependencies import StateDep
@@ -57,6 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     app.include_router(v1)
     docs.install(app, settings)
+    web.install(app)
     app.add_api_route("/health", _health, include_in_schema=False)
     app.add_middleware(BodyLimit, json_bytes=settings.body_bytes, upload_bytes=settings.upload_bytes)
     app.add_middleware(RateLimitHeaders)

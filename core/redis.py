@@ -8,6 +8,7 @@
     webhooks:passing             webhooks     until popped          start, output and logs events, sent once
     stream:<prediction>          node         1 h after the end     what a listener replays: output chunks and the end
     rate:<account>:<kind>        api          until full again      how many calls an account has left
+    tries:<kind>:<digest>        api          15 min                how often an email or an address tried to log in
     unanswered:<digest>          api          15 s                  ids of equal posts whose clients were gone
     held:<digest>                api          90 s, renewed         how many equal posts of hasty clients wait
     finished  (channel)          core         –                     ids of predictions that reached a terminal status
@@ -44,6 +45,10 @@ def stream_key(prediction_id: str) -> str:
 
 def rate_key(account_id: str, kind: str) -> str:
     return f"rate:{account_id}:{kind}"
+
+
+def login_tries_key(kind: str, digest: str) -> str:
+    return f"tries:{kind}:{digest}"
 
 
 def unanswered_key(digest: str) -> str:

@@ -41,6 +41,8 @@ FENCES = {
     "alembic": ("migrations/",),
     "typer": ("cli/",),
     "jsonschema_rs": ("core/inputs.py", "core/input_problems.py"),
+    "argon2": ("core/passwords.py",),
+    "jinja2": ("api/web/pages.py",),
     "obstore": ("core/files.py",),
     "standardwebhooks": ("worker/deliveries.py",),
 }

@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
 import uvicorn
+from fastapi import FastAPI
 
 from api.main import create_app
 from api.protocol import HttpProtocol
@@ -18,12 +19,15 @@ START_SECONDS = 30
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Settings]:
-    """Gives the settings with which it is served: `url` is where it answers."""
+def serving(settings: Settings, extend: Callable[[FastAPI], None] | None = None) -> Iterator[Settings]:
+    """Gives the settings with which it is served: `url` is where it answers. `extend` may add routes of a test."""
     port = free_port()
     settings = settings.model_copy(update={"port": port, "public_url": f"http://127.0.0.1:{port}"})
+    app = create_app(settings)
+    if extend is not None:
+        extend(app)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         http=HttpProtocol,
         host="127.0.0.1",
         port=port,

@@ -1,0 +1,92 @@
+"""What every request for a page passes: who looks, whether they may, and that a form was sent by one of our own pages.
+
+In the route's class, as for the api, so that nothing of a body is believed before.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote, urlsplit
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+
+from api.state import State
+from api.web.access import Audience, audience_of
+from api.web.cookies import Cookies
+from api.web.views import View, Viewer, viewer_of
+from core import audit, sessions
+from core.audit import Actor
+from core.errors import Forbidden, NotFound
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_SAFE = ("GET", "HEAD")
+_OWN_SITES = ("same-origin", "none")
+_FOREIGN = "This form was sent from another site, so nothing was done."
+_STALE = "This form was open for too long, or in another session. Go back, reload the page, and send it again."
+
+
+class PageRoute(APIRoute):
+    """The class of every page: `APIRouter(route_class=PageRoute, include_in_schema=False)`."""
+
+    def get_route_handler(self) -> Handler:
+        audience = audience_of(self.endpoint)
+        handle = super().get_route_handler()
+
+        async def gated(request: Request) -> Response:
+            return await _pass(request, audience, handle)
+
+        return gated
+
+
+async def _pass(request: Request, audience: Audience, handle: Handler) -> Response:
+    state: State = request.app.state.millrace
+    cookies = Cookies(state.settings)
+    secret = cookies.get(request, "session")
+    row = None
+    if secret:
+        async with state.database.autocommit() as tx:
+            row = await sessions.find(tx, secret)
+    viewer = viewer_of(row, secret) if row and secret else None
+    if audience is not Audience.ANYONE and viewer is None:
+        return to_login(request)
+    if audience is Audience.ADMINS and not (viewer and viewer.is_admin):
+        raise NotFound(f"There is nothing at {request.url.path}.")
+    if request.method not in _SAFE:
+        await _refuse_foreign(request, viewer)
+    view = request.state.view = View(request, cookies, viewer)
+    with audit.acting(_actor(viewer, view.address)):
+        response = await handle(request)
+    if viewer and row and row.is_stale and request.method in _SAFE:
+        async with state.database.transaction() as tx:
+            await sessions.prolong(tx, viewer.session_id)
+        cookies.set(response, "session", secret, sessions.LIFETIME_SECONDS)
+    return response
+
+
+def to_login(request: Request) -> Response:
+    """And back again, where that makes sense: what was posted is lost."""
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    where = f"/login?next={quote(path, safe='')}" if request.method in _SAFE else "/login"
+    if "hx-request" in request.headers:  # Else the page for logging in would land inside this one.
+        return Response(status_code=401, headers={"HX-Redirect": "/login", "Cache-Control": "no-store"})
+    return RedirectResponse(where, 303, {"Cache-Control": "no-store"})
+
+
+async def _refuse_foreign(request: Request, viewer: Viewer | None) -> None:
+    """Raises `Forbidden`. Browsers tell the site a request comes from, over plain http by its `Origin` only."""
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin", "")
+    is_own = site in _OWN_SITES if site else urlsplit(origin).netloc == request.headers.get("host")
+    if not is_own:
+        raise Forbidden(_FOREIGN)
+    if viewer is not None:
+        token = (await request.form()).get("csrf") or request.headers.get("x-csrf-token")
+        if not isinstance(token, str) or not hmac.compare_digest(token.encode(), viewer.csrf.encode()):
+            raise Forbidden(_STALE)
+
+
+def _actor(viewer: Viewer | None, address: str) -> Actor:
+    if viewer is None:
+        return Actor("a visitor", address=address or None)
+    return Actor(f"{viewer.account.username} ({viewer.email})", viewer.account.id, address=address or None)
