@@ -35,13 +35,14 @@ PREDICTION_EDGES: dict[tuple[PredictionStatus, PredictionStatus], str] = {
 
 
 class FailureCode(StrEnum):
-    """Why a prediction failed. Ours start with `platform_`: those cost nothing."""
+    """Why a prediction failed, or was stopped. Ours start with `platform_`: those cost nothing."""
 
     MODEL = "model_error"  #: The model raised; `error` is its own message.
     TIMEOUT = "timeout"  #: It ran longer than its Version allows.
     CONTAINER_LOST = "container_lost"  #: The container died while it ran.
     NODE_LOST = "platform_node_lost"  #: The node died, or stopped reporting, while it ran.
     SETUP = "setup_failed"  #: No container of its Version became ready.
+    INSUFFICIENT_FUNDS = "insufficient_funds"  #: Its Account's money was used up while it ran; it is canceled.
     PREPARATION = "preparation_failed"  #: Its Version's environment or image could not be made ready.
 
 

@@ -3,7 +3,7 @@
 Whoever moves money by hand locks the wallet first, with which it is up to date; see `folding`.
 """
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import BigInteger, Row, cast, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core import audit
@@ -11,6 +11,10 @@ from core.database import Transaction
 from core.errors import Invalid, NotFound
 from core.folding import POSTING, fold
 from core.holds import WALLET, spendable
+
+#: What becomes of what runs once its money is used up: it is canceled, or may end and is owed.
+STOP, FINISH = RULES = ("stop", "finish")
+_PENDING = ("amount_nanos", "released_nanos")
 
 
 async def open_wallet(tx: Transaction, account_id: str, credit_limit_nanos: int | None = None) -> None:
@@ -21,11 +25,8 @@ async def open_wallet(tx: Transaction, account_id: str, credit_limit_nanos: int 
 
 async def get(tx: Transaction, account_id: str) -> Row:
     """The wallet as it is this moment, postings included: with `spendable_nanos`; that is None without a limit."""
-    pending = select(
-        func.coalesce(func.sum(POSTING.c.amount_nanos), 0).label("amount_nanos"),
-        func.coalesce(func.sum(POSTING.c.released_nanos), 0).label("released_nanos"),
-    ).where(POSTING.c.account_id == account_id)
-    pending = pending.subquery()
+    sums = (cast(func.coalesce(func.sum(POSTING.c[name]), 0), BigInteger).label(name) for name in _PENDING)
+    pending = select(*sums).where(POSTING.c.account_id == account_id).subquery()
     balance = WALLET.c.balance_nanos + pending.c.amount_nanos
     held = WALLET.c.held_nanos - pending.c.released_nanos
     others = [c for c in WALLET.c if c.name not in ("balance_nanos", "held_nanos")]
@@ -35,7 +36,9 @@ async def get(tx: Transaction, account_id: str) -> Row:
             balance.label("balance_nanos"),
             held.label("held_nanos"),
             (balance + WALLET.c.credit_limit_nanos - held).label("spendable_nanos"),
-        ).where(WALLET.c.account_id == account_id, pending.c.amount_nanos.is_not(None))
+        )
+        .join_from(WALLET, pending, literal(True))
+        .where(WALLET.c.account_id == account_id)
     )
 
 
@@ -53,11 +56,11 @@ async def set_terms(
     account_id: str,
     *,
     credit_limit_nanos: int | None,
-    when_empty: str = "stop",
+    when_empty: str = STOP,
     low_balance_nanos: int | None = None,
 ) -> Row:
     """How an Account pays: 0 is prepaid, so much on credit, or None, without limit. Raises `Invalid`, `NotFound`."""
-    if when_empty not in ("stop", "finish"):
+    if when_empty not in RULES:
         raise Invalid("`when_empty` is `stop` or `finish`: whether what runs is canceled once its money is used up.")
     if credit_limit_nanos is not None and credit_limit_nanos < 0:
         raise Invalid("A credit limit is no less than 0, which is prepaid; leave it out for none.")

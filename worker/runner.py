@@ -23,6 +23,7 @@ from core.predictions import Outcome
 from core.pricing import MICROS_PER_SECOND, unit_lines
 from core.resources import Resources
 from core.schema import OutputKind
+from worker.allowance import Allowance, price_of
 from worker.cog import CogContainer
 from worker.events import Done, Log, Metric, Output, Started
 from worker.inputs import InputFiles, UrlOf
@@ -35,6 +36,8 @@ log = get_logger()
 #: lease could still be ours; after that a rescue has ended it.
 _SETTLE_PAUSE_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
 _SETTLE_FOR_SECONDS = 600.0
+
+_OUT_OF_MONEY = "Canceled: what the account may spend was used up (insufficient_funds). Add credit and run it again."
 
 _MAX_OUTPUT_BYTES = 32 * 1024 * 1024
 _MAX_METRICS_BYTES = 16 * 1024
@@ -87,6 +90,7 @@ class Runner:
         if row.attempt > 1:
             await self._forget_earlier_attempt()
         timer = asyncio.get_running_loop().call_later(self._seconds_allowed(), self._time_out)
+        allowance, keeping = self._allowance()
         input, lent = await self._seat.inputs.lend(row.account_id, row.input, self._seat.input_url)
         began = monotonic()
         try:
@@ -94,11 +98,27 @@ class Runner:
             micros = int((monotonic() - began) * MICROS_PER_SECOND)
         finally:
             timer.cancel()
+            if keeping is not None:
+                keeping.cancel()
             self._seat.inputs.take_back(lent)
             if self._stopping is not None:
                 self._stopping.cancel()
             await progress.close()
-        return await self._outcome(done, metrics, micros, progress), done.container_lost
+        outcome = await self._outcome(done, metrics, micros, progress)
+        if allowance is not None:
+            await allowance.cover(price_of(row, micros, outcome.units))
+        return outcome, done.container_lost
+
+    def _allowance(self) -> tuple[Allowance | None, asyncio.Task | None]:
+        """Keeps money held for it, where its Account may not spend without limit."""
+        if self.row.held_nanos is None:
+            return None, None
+        allowance = Allowance(self._resources.database, self.row, self._run_out_of_money)
+        return allowance, asyncio.create_task(allowance.keep())
+
+    def _run_out_of_money(self) -> None:
+        log.info("no money left, canceling", prediction=self.prediction_id)
+        self.cancel(FailureCode.INSUFFICIENT_FUNDS)
 
     async def _forget_earlier_attempt(self) -> None:
         try:
@@ -212,6 +232,8 @@ class Runner:
         if self._stop_reason is FailureCode.TIMEOUT and not self._is_past_deadline():
             seconds = self._seat.version.timeout_seconds
             return PredictionStatus.FAILED, f"Prediction timed out after {seconds} seconds.", FailureCode.TIMEOUT
+        if self._stop_reason is FailureCode.INSUFFICIENT_FUNDS:
+            return PredictionStatus.CANCELED, _OUT_OF_MONEY, FailureCode.INSUFFICIENT_FUNDS
         if self._stop_reason is not None or done.status == "canceled":
             return PredictionStatus.CANCELED, None, None
         error = done.error or "The model failed without saying why."

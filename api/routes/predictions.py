@@ -13,7 +13,7 @@ from api.pagination import PAGE_SIZE, Cursor, page
 from api.responses import Json
 from api.schemas.common import Page
 from api.schemas.predictions import IsoMoment, Prediction, PredictionRequest, RunRequest
-from core import catalog, files, predictions, wire
+from core import catalog, files, history, predictions, wire
 from core.errors import InvalidVersion
 from core.lifecycle import PredictionStatus
 from core.tokens import Scope
@@ -63,7 +63,7 @@ async def list_predictions(
 ) -> Json:
     """The caller's predictions, newest first, without their logs; a page of long ones has fewer."""
     async with state.database.direct() as tx:
-        rows = await predictions.list_page(tx, caller.id, PAGE_SIZE + 1, cursor, created_after, created_before, source)
+        rows = await history.list_page(tx, caller.id, PAGE_SIZE + 1, cursor, created_after, created_before, source)
     settings = state.settings
     size = sum(row.fits for row in rows[:PAGE_SIZE])
     results = [wire.listed(settings, row, files.with_urls(settings, row.output)) for row in rows[:size]]

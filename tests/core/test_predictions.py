@@ -4,7 +4,7 @@ import asyncio
 
 from sqlalchemy import Row, func, select
 
-from core import demand, predictions, prices, queue, streams, unstarted
+from core import demand, history, predictions, prices, queue, streams, unstarted
 from core.database import Transaction
 from core.errors import StaleWrite
 from core.lifecycle import FailureCode, PredictionStatus
@@ -201,7 +201,7 @@ async def test_a_page_is_followed_by_the_next_without_gap_or_overlap(scene: Scen
     seen: list[str] = []
     before = None
     async with scene.resources.database.autocommit() as tx:
-        while page := await predictions.list_page(tx, scene.account.id, 2, before):
+        while page := await history.list_page(tx, scene.account.id, 2, before):
             seen += [row.id for row in page]
             before = (page[-1].created_at, page[-1].id)
     assert seen == ids[::-1]
@@ -211,7 +211,7 @@ async def test_nothing_is_listed_to_a_stranger(scene: Scene) -> None:
     await add_prediction(scene.resources.database, scene.account.id, scene.runnable)
     async with scene.resources.database.transaction() as tx:
         stranger = await add_account(tx)
-        assert await predictions.list_page(tx, stranger.id, 10) == []
+        assert await history.list_page(tx, stranger.id, 10) == []
 
 
 async def test_the_end_wakes_whoever_listens(scene: Scene) -> None:
