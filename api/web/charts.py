@@ -12,7 +12,8 @@ from math import ceil, floor, log10
 from api.web import formats
 
 MOST_SERIES = 7
-PLOT_TOP, PLOT_HEIGHT = 10, 190
+#: Above is room for what the pointer is on.
+PLOT_TOP, PLOT_HEIGHT = 24, 190
 _BASELINE = PLOT_TOP + PLOT_HEIGHT
 #: Room for the labels below.
 HEIGHT = _BASELINE + 26
@@ -82,6 +83,8 @@ class Bar:
     middle: str
     column: Column
     label: str | None
+    is_spare: bool
+    """Its label is the first to go where there is little room."""
     total: str
     segments: list[Segment]
 
@@ -121,10 +124,7 @@ def stacked_bars(title: str, columns: Sequence[Column], series: Sequence[Series]
     shown = _shaded(series, len(columns))
     totals = [sum(max(0, each.values[index]) for _, each in shown) for index in range(len(columns))]
     step, top = _scale(max(totals, default=0), unit)
-    bars = [
-        _bar(index, column, shown, totals, top, unit, len(columns), _labelled(index, len(columns)))
-        for index, column in enumerate(columns)
-    ]
+    bars = [_bar(index, column, shown, totals[index], top, unit, len(columns)) for index, column in enumerate(columns)]
     total = unit.text(sum(sum(each.values) for _, each in shown))
     span = f", {columns[0].name} to {columns[-1].name}" if columns else ""
     return StackedBars(
@@ -151,18 +151,13 @@ def _shaded(series: Sequence[Series], columns: int) -> list[tuple[int, Series]]:
 
 
 def _bar(
-    index: int,
-    column: Column,
-    series: Sequence[tuple[int, Series]],
-    totals: Sequence[int],
-    top: int,
-    unit: Unit,
-    of: int,
-    is_labelled: bool,
+    index: int, column: Column, series: Sequence[tuple[int, Series]], total: int, top: int, unit: Unit, of: int
 ) -> Bar:
     room = 100 / of
     width = min(room * _BAR_SHARE, _WIDEST_BAR)
     middle = room * (index + 0.5)
+    # From the newest back, so that today has its label.
+    label, rest = divmod(of - 1 - index, max(1, ceil(of / _MOST_LABELS)))
     segments, below = [], 0
     for shade, each in series:
         value = each.values[index]
@@ -172,21 +167,16 @@ def _bar(
             href = each.hrefs[index] if each.hrefs else None
             segments.append(Segment(shade, _pixels(_y(below, top) - height), _pixels(height), title, href))
             below += value
-    label = column.label if is_labelled else None
     return Bar(
-        _percent(middle - width / 2),
-        _percent(width),
-        _percent(middle),
-        column,
-        label,
-        unit.text(totals[index]),
-        segments,
+        x=_percent(middle - width / 2),
+        width=_percent(width),
+        middle=_percent(middle),
+        column=column,
+        label=None if rest else column.label,
+        is_spare=label % 2 == 1,
+        total=unit.text(total),
+        segments=segments,
     )
-
-
-def _labelled(index: int, columns: int) -> bool:
-    """From the newest back, so that today has its label."""
-    return (columns - 1 - index) % max(1, ceil(columns / _MOST_LABELS)) == 0
 
 
 def _scale(largest: int, unit: Unit) -> tuple[int, int]:

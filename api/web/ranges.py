@@ -54,11 +54,13 @@ class DateRange:
 def date_range(today: date, span: str = "", since: str = "", until: str = "", default: str = "30d") -> DateRange:
     """What the query says; of what it says wrongly, the nearest that makes sense."""
     first, last = _day(since), _day(until)
-    if first or last:
+    usual = _usual(span if span in _LABELS else default, today)
+    # A form sends its days along with the name: they are of one's own only once they differ.
+    if (first or last) and (first, last) != (usual.first, usual.last):
         last = min(last or today, today)
         first = max(min(first or last, last), last - LONGEST)
         return DateRange(first, last, today)
-    return _usual(span if span in _LABELS else default, today)
+    return usual
 
 
 def _usual(name: str, today: date) -> DateRange:

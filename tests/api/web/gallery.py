@@ -46,9 +46,7 @@ def here(model: str) -> str:
 
 def _chart(days: list[date], names: tuple[str, ...] | list[str]) -> charts.StackedBars:
     chance = Random(4)
-    columns = [
-        charts.Column(f"{day.day} {day:%b}", f"{day:%a} {day.day} {day:%b}", f"/gallery?day={day}") for day in days
-    ]
+    columns = [charts.Column(short_day(day), f"{day:%A}, {short_day(day)}", f"/gallery?day={day}") for day in days]
     series = [
         charts.Series(
             name,
