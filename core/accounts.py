@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import credits, wallets
+from core import audit, credits, wallets
 from core.database import Transaction, seconds_from_now
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import new_id
@@ -26,8 +26,8 @@ def new_webhook_secret() -> str:
 
 
 async def ensure(tx: Transaction, username: str, name: str, type: str = "user", is_admin: bool = False) -> Row:
-    """The account of that name, made if there is none."""
-    await tx.execute(
+    """The account of that name, made if there is none; also one that is deleted."""
+    made = await tx.execute(
         upsert(Account)
         .values(
             id=new_id(),
@@ -41,6 +41,9 @@ async def ensure(tx: Transaction, username: str, name: str, type: str = "user", 
     )
     row = await tx.one(select(Account).where(Account.username == username))
     await wallets.open_wallet(tx, row.id)
+    if made.rowcount:
+        after = {"username": username, "type": type, "is_admin": is_admin}
+        await audit.record(tx, "account.create", f"account:{row.id}", account_id=row.id, after=after)
     return row
 
 
@@ -79,6 +82,7 @@ async def by_username(tx: Transaction, username: str) -> Row:
 
 async def rotate_webhook_secret(tx: Transaction, account_id: str) -> Row:
     """Signs with a new secret from now on, and for a day with the present one too; one before that is forgotten."""
+    await audit.record(tx, "account.rotate_webhook_secret", f"account:{account_id}", account_id=account_id)
     return await tx.one(
         update(Account)
         .where(Account.id == account_id)

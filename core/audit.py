@@ -91,8 +91,9 @@ async def record(
 ) -> None:
     """Puts on record that the present actor has done `action` (noun and verb: `token.revoke`) to `target`.
 
-    `account_id`: whose money, access or data it touches. `before` and `after`: what it changed; amounts as `x_nanos`.
-    The event is written when `tx` commits, and not if it does not; `tx` must be a `transaction()`.
+    `target`: which thing of which kind, like `token:<id>` or `model:<owner>/<name>`. `account_id`: whose money, access
+    or data it touches. `before` and `after`: what it changed; amounts as `x_nanos`. The event is written when `tx`
+    commits, and not if it does not; `tx` must be a `transaction()`.
     """
     # Nobody in particular: what a process does by itself.
     actor = _actor.get() or Actor(process_name())

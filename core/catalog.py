@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import prices
+from core import audit, prices
 from core.database import Transaction, one_of, seconds_from_now
 from core.errors import InvalidVersion, NotFound, ValidationFailed
 from core.ids import new_id
@@ -70,12 +70,26 @@ async def require_hardware(tx: Transaction, sku: str) -> None:
 
 async def ensure_model(tx: Transaction, owner_id: str, name: str, hardware_sku: str, **fields: Any) -> Row:
     """The Model of that name, made if there is none; `fields` are brought up to date."""
+    named = select(Model).where(Model.owner_id == owner_id, Model.name == name)
+    values = {"hardware_sku": hardware_sku, **fields}
+    before = await tx.first(named)
     await tx.execute(
         upsert(Model)
-        .values(id=new_id(), owner_id=owner_id, name=name, hardware_sku=hardware_sku, **fields)
-        .on_conflict_do_update(index_elements=["owner_id", "name"], set_={"hardware_sku": hardware_sku, **fields})
+        .values(id=new_id(), owner_id=owner_id, name=name, **values)
+        .on_conflict_do_update(index_elements=["owner_id", "name"], set_=values)
     )
-    return await tx.one(select(Model).where(Model.owner_id == owner_id, Model.name == name))
+    row = await tx.one(named)
+    action, was = ("model.update", before._mapping) if before else ("model.create", {})
+    was = {name: value for name, value in was.items() if name in values}
+    await audit.record_change(tx, action, await _target(tx, row.id), account_id=owner_id, before=was, after=values)
+    return row
+
+
+async def _target(tx: Transaction, model_id: str) -> str:
+    """What the audit log calls a Model."""
+    named = select(Account.username, Model.name).join(Model, Model.owner_id == Account.id)
+    row = await tx.one(named.where(Model.id == model_id))
+    return f"model:{row.username}/{row.name}"
 
 
 def version_id(model_id: str, artifact_kind: str, artifact: str) -> str:
@@ -117,19 +131,27 @@ async def publish(
             where=Version.deleted_at.is_not(None),
         )
     )
-    await _set_latest(tx, model_id, id)
+    before = await _set_latest(tx, model_id, id)
     if added.rowcount:
         await prepare_again(tx, id)
+    if added.rowcount or before.latest_version_id != id:
+        was, now = ({"latest_version": version} for version in (before.latest_version_id, id))
+        now |= {"artifact_kind": artifact_kind, "artifact": artifact}
+        target = await _target(tx, model_id)
+        await audit.record(tx, "version.publish", target, account_id=before.owner_id, before=was, after=now)
     return id
 
 
-async def _set_latest(tx: Transaction, model_id: str, version_id: str) -> None:
+async def _set_latest(tx: Transaction, model_id: str, version_id: str) -> Row:
+    """The Model as it was."""
+    before = await tx.one(select(Model.owner_id, Model.latest_version_id).where(Model.id == model_id))
     created_at = select(Version.created_at).where(Version.id == version_id).scalar_subquery()
     await tx.execute(
         update(Model)
         .where(Model.id == model_id)
         .values(latest_version_id=version_id, latest_version_created_at=created_at)
     )
+    return before
 
 
 async def prepared(

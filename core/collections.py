@@ -67,7 +67,7 @@ async def put(tx: Transaction, account_id: str, collection: NewCollection) -> No
     if rows:
         await tx.execute(insert(CollectionModel), rows)
     after = await _facts(tx, collection.slug)
-    action, target = "collection.update" if before else "collection.create", f"collection {collection.slug}"
+    action, target = "collection.update" if before else "collection.create", f"collection:{collection.slug}"
     await audit.record_change(tx, action, target, account_id=None, before=before, after=after)
 
 
@@ -98,4 +98,4 @@ async def remove(tx: Transaction, slug: str) -> None:
     removed = await tx.execute(delete(Collection).where(Collection.slug == slug))
     if not removed.rowcount:
         raise NotFound(_MISSING)
-    await audit.record(tx, "collection.delete", f"collection {slug}", before=before)
+    await audit.record(tx, "collection.delete", f"collection:{slug}", before=before)

@@ -118,7 +118,7 @@ async def create(tx: Transaction, id: str, owner: Row, name: str, configuration:
         await _require_possible(tx, owner.id, configuration)
         await tx.execute(insert(Deployment).values(id=id, owner_id=owner.id, name=name, release_number=1))
         await _release(tx, id, 1, owner.id, configuration)
-        target = f"deployment {owner.username}/{name}"
+        target = f"deployment:{owner.username}/{name}"
         await audit.record(tx, "deployment.create", target, account_id=owner.id, after=asdict(configuration))
     return await get(tx, owner.id, owner.username, name)
 
@@ -141,7 +141,7 @@ async def change(tx: Transaction, account_id: str, owner: str, name: str, change
     await _release(tx, deployment.id, number, account_id, new)
     await tx.execute(update(Deployment).where(Deployment.id == deployment.id).values(release_number=number))
     was, now = asdict(old), asdict(new)
-    target = f"deployment {owner}/{name}"
+    target = f"deployment:{owner}/{name}"
     await audit.record_change(tx, "deployment.update", target, account_id=deployment.owner_id, before=was, after=now)
     return await get(tx, account_id, owner, name)
 
@@ -163,7 +163,7 @@ async def remove(tx: Transaction, account_id: str, owner: str, name: str) -> Non
     await tx.execute(delete(Deployment).where(Deployment.id == deployment.id))
     was = {field: getattr(deployment, field) for field in _CONFIGURATION}
     await audit.record(
-        tx, "deployment.delete", f"deployment {owner}/{name}", account_id=deployment.owner_id, before=was
+        tx, "deployment.delete", f"deployment:{owner}/{name}", account_id=deployment.owner_id, before=was
     )
 
 

@@ -102,7 +102,7 @@ async def remove(tx: Transaction, model: Row, prediction_id: str) -> None:
 
 
 def _name(model: Row, prediction_id: str) -> str:
-    return f"prediction {prediction_id}, example of {model.owner}/{model.name}"
+    return f"example:{prediction_id} of {model.owner}/{model.name}"
 
 
 async def forget_version(tx: Transaction, model_id: str, version_id: str) -> None:

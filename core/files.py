@@ -209,7 +209,7 @@ async def remove_upload(tx: Transaction, account_id: str, file_id: str) -> Row:
     row = await get_upload(tx, account_id, file_id)
     await tx.execute(update(File).where(File.id == file_id).values(expires_at=func.now()))
     facts = {"name": row.name, "size": row.size, "content_type": row.content_type}
-    await audit.record(tx, "file.delete", f"file {file_id}", account_id=account_id, before=facts)
+    await audit.record(tx, "file.delete", f"file:{file_id}", account_id=account_id, before=facts)
     return row
 
 

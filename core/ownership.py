@@ -38,7 +38,7 @@ async def create_model(tx: Transaction, owner: Row, id: str, name: str, hardware
             raise Conflict(f"{owner.username} has {count} models, the most an account may have: delete one first.")
         await tx.execute(insert(Model).values(id=id, owner_id=owner.id, name=name, hardware_sku=hardware_sku, **fields))
         after = {"hardware_sku": hardware_sku, **fields}
-        await audit.record(tx, "model.create", f"model {owner.username}/{name}", account_id=owner.id, after=after)
+        await audit.record(tx, "model.create", f"model:{owner.username}/{name}", account_id=owner.id, after=after)
     return await get_model(tx, owner.id, owner.username, name)
 
 
@@ -77,7 +77,7 @@ async def change_model(tx: Transaction, id: str, fields: Mapping[str, Any]) -> N
     await audit.record_change(
         tx,
         "model.update",
-        f"model {before.username}/{before.model_name}",
+        f"model:{before.username}/{before.model_name}",
         account_id=before.model_owner_id,
         before={name: getattr(before, name) for name in fields},
         after=fields,
@@ -95,4 +95,4 @@ async def delete_model(tx: Transaction, account_id: str, owner: str, name: str) 
         raise Conflict(f"{owner}/{name} has versions: delete them first.")
     await tx.execute(delete(Model).where(Model.id == model.id))
     before = {"visibility": model.visibility, "hardware_sku": model.hardware_sku, "description": model.description}
-    await audit.record(tx, "model.delete", f"model {owner}/{name}", account_id=model.owner_id, before=before)
+    await audit.record(tx, "model.delete", f"model:{owner}/{name}", account_id=model.owner_id, before=before)

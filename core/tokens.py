@@ -132,12 +132,18 @@ async def revoke(tx: Transaction, account_id: str, token_id: str) -> Row:
     return row
 
 
+async def revoke_all(tx: Transaction, account_id: str) -> int:
+    """How many there were. What is recorded is why: whoever does this says so."""
+    valid = Token.account_id == account_id, Token.revoked_at.is_(None)
+    return (await tx.execute(update(Token).where(*valid).values(revoked_at=func.now()))).rowcount
+
+
 async def _record(tx: Transaction, action: str, row: Row, **changed: dict[str, Any]) -> None:
-    await audit.record(tx, action, f"token {row.id} ({row.prefix}…)", account_id=row.account_id, **changed)
+    await audit.record(tx, action, f"token:{row.id}", account_id=row.account_id, **changed)
 
 
 def _facts(row: Row) -> dict[str, Any]:
-    return {"name": row.name, "scopes": row.scopes, "expires_at": row.expires_at}
+    return {"name": row.name, "prefix": row.prefix, "scopes": row.scopes, "expires_at": row.expires_at}
 
 
 def _of(account_id: str, token_id: str) -> tuple[ColumnElement[bool], ...]:
@@ -150,7 +156,8 @@ def _found(row: Row | None) -> Row:
     return row
 
 
-_VALID = (Token.revoked_at.is_(None), or_(Token.expires_at.is_(None), Token.expires_at > func.now()))
+_LASTS = or_(Token.expires_at.is_(None), Token.expires_at > func.now())
+_VALID = (Token.revoked_at.is_(None), _LASTS, Account.deleted_at.is_(None))
 
 
 _THIS_MINUTE = func.date_trunc("minute", func.now())

@@ -60,7 +60,7 @@ async def delete(tx: Transaction, model: Row, id: str) -> None:
 
 
 def _name(model: Row, id: str) -> str:
-    return f"version {model.owner}/{model.name}:{id}"
+    return f"version:{model.owner}/{model.name}:{id}"
 
 
 def _is(model_id: str, id: str) -> object:

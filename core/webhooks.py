@@ -157,7 +157,7 @@ async def replay(tx: Transaction, account_id: str, delivery_id: str) -> Row:
     row = await tx.first(update(WebhookDelivery).where(*its_own).values(**_DUE_AGAIN).returning(WebhookDelivery))
     if row is None:
         raise NotFound("The requested webhook delivery could not be found.")
-    await audit.record(tx, "webhook.replay", f"webhook delivery {delivery_id}", account_id=account_id)
+    await audit.record(tx, "webhook.replay", f"webhook:{delivery_id}", account_id=account_id)
     tx.after_commit(ring, DELIVERY_BELL)
     return row
 
@@ -182,7 +182,7 @@ async def recover(tx: Transaction, account_id: str, since: datetime, until: date
     recovered = await tx.execute(update(WebhookDelivery).where(WebhookDelivery.id.in_(oldest)).values(**_DUE_AGAIN))
     if recovered.rowcount:
         asked = {"since": since, "until": until, "deliveries": recovered.rowcount}
-        await audit.record(tx, "webhook.recover", "failed webhook deliveries", account_id=account_id, after=asked)
+        await audit.record(tx, "webhook.recover", "webhooks", account_id=account_id, after=asked)
     tx.after_commit(ring, DELIVERY_BELL)
     return recovered.rowcount
 
