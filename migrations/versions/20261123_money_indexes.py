@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 INDEXES = (
     ("ix_ledger_entries_corrects", "ledger_entries", ["corrects"], "corrects IS NOT NULL"),
