@@ -252,9 +252,14 @@ CHECKS = (
 
 
 async def differences(tx: Transaction) -> list[Difference]:
-    """Every promise that does not hold; empty: the books agree. To be called in a transaction of its own."""
+    """Every promise that does not hold, in one snapshot; empty: the books agree. First thing in a transaction."""
     await tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
     await tx.execute(text(f"SET LOCAL statement_timeout = '{_TIMEOUT_SECONDS}s'"))
+    return await broken(tx)
+
+
+async def broken(tx: Transaction) -> list[Difference]:
+    """The same as the transaction sees it, with what it has written itself."""
     return [found for check in CHECKS if (found := await _broken(tx, check)) is not None]
 
 
