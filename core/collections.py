@@ -76,7 +76,7 @@ async def _facts(tx: Transaction, slug: str) -> dict[str, Any]:
     row = await tx.first(select(*Collection.__table__.c).where(Collection.slug == slug))
     if row is None:
         return {}
-    inside = select(_MODEL_NAME.label("name")).join(Account, Account.id == Model.owner_id)
+    inside = select(_MODEL_NAME.label("name")).join_from(Model, Account, Account.id == Model.owner_id)
     inside = inside.join(CollectionModel, CollectionModel.model_id == Model.id).where(CollectionModel.slug == slug)
     models = [model.name for model in await tx.all(inside.order_by(CollectionModel.position))]
     said = {"name": row.name, "description": row.description, "full_description": row.full_description}
