@@ -34,6 +34,7 @@ class Instance(Table):
             postgresql_where=text("status NOT IN ('stopped', 'failed')"),
         ),
         Index("ix_instances_version_id_created_at", "version_id", "created_at"),
+        Index("ix_instances_held", "owner_id", postgresql_where=text("held_nanos > 0")),
     )
 
     id: Mapped[Id]
@@ -79,6 +80,8 @@ class InstanceTime(Table):
     phase: Mapped[str] = mapped_column(primary_key=True)
     price_id: Mapped[str] = mapped_column(primary_key=True)
     price_nanos_per_second: Mapped[Nanos]
+    from_micros: Mapped[int] = mapped_column(BigInteger)
+    """The Instance's counter of that phase when this row began: what makes it one of a kind, whatever clocks say."""
     micros: Mapped[int] = mapped_column(BigInteger)
     ended_at: Mapped[Moment]
     """When it was last added to."""

@@ -252,6 +252,7 @@ def _create() -> None:
         sa.Column("phase", sa.String(), nullable=False),
         sa.Column("price_id", sa.String(), nullable=False),
         sa.Column("price_nanos_per_second", sa.BigInteger(), nullable=False),
+        sa.Column("from_micros", sa.BigInteger(), nullable=False),
         sa.Column("micros", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(

@@ -7,6 +7,7 @@ revision = "0006"
 down_revision = "0005"
 
 INDEXES = (
+    ("ix_instances_held", "instances", ["owner_id"], "held_nanos > 0"),
     ("ix_ledger_entries_corrects", "ledger_entries", ["corrects"], "corrects IS NOT NULL"),
     ("ix_ledger_entries_kind", "ledger_entries", ["kind", "created_at"], "kind <> 'usage'"),
     ("ix_usage_records_account_id_ended_at", "usage_records", ["account_id", "ended_at"], None),
