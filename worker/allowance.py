@@ -10,7 +10,7 @@ from collections.abc import Callable
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import folding, holds, wallets
+from core import alerts, folding, holds, wallets
 from core.clock import monotonic
 from core.database import Database
 from core.errors import PaymentRequired
@@ -50,7 +50,19 @@ class Allowance:
                 left = self._held / self._per_second - (monotonic() - began)
                 await asyncio.sleep(max(0.0, left))
                 self._run_out()
+                await self._tell()
                 return
+
+    async def _tell(self) -> None:
+        """Its owner, on the pages and by webhook."""
+        row = self._row
+        message = f"A run of {row.model} was canceled: the account has nothing left to spend. Prediction {row.id}."
+        try:
+            async with self._database.transaction() as tx:
+                details = {"prediction_id": row.id}
+                await alerts.tell(tx, row.account_id, "insufficient_funds", message, details, id=f"funds:{row.id}")
+        except SQLAlchemyError as error:
+            log.warning("alert not written", prediction=row.id, error=str(error))
 
     async def cover(self, amount: int) -> None:
         """Holds what a run has cost, where it is more than was held so far; as much of it as there is."""
