@@ -13,11 +13,12 @@ class UsageRecord(Table):
     __table_args__ = (
         UniqueConstraint("cause_kind", "cause_id"),
         Index(None, "account_id", "ended_at"),
-        Index(None, "model"),
+        # The runs of a Model, the latest first.
+        Index(None, "model", "ended_at"),
         # How long the latest runs of a Version took, and what they cost.
         Index(None, "version_id", "ended_at"),
-        # What the roll-ups are compared with, day by day.
-        Index(None, "day"),
+        # What the roll-ups are compared with, day by day; and all runs, the latest first.
+        Index(None, "day", "ended_at"),
         # What a rule may give back.
         Index("ix_usage_records_failed", "failure_code", "day", postgresql_where=text("failure_code IS NOT NULL")),
     )

@@ -11,20 +11,24 @@ INDEXES = (
     ("ix_ledger_entries_corrects", "ledger_entries", ["corrects"], "corrects IS NOT NULL"),
     ("ix_ledger_entries_kind", "ledger_entries", ["kind", "created_at"], "kind <> 'usage'"),
     ("ix_usage_records_account_id_ended_at", "usage_records", ["account_id", "ended_at"], None),
-    ("ix_usage_records_day", "usage_records", ["day"], None),
+    ("ix_usage_records_day_ended_at", "usage_records", ["day", "ended_at"], None),
+    ("ix_usage_records_model_ended_at", "usage_records", ["model", "ended_at"], None),
     ("ix_usage_records_failed", "usage_records", ["failure_code", "day"], "failure_code IS NOT NULL"),
 )
-REPLACED = ("ix_usage_records_account_id_day", "usage_records", ["account_id", "day"], None)
+REPLACED = (
+    ("ix_usage_records_account_id_day", "usage_records", ["account_id", "day"], None),
+    ("ix_usage_records_model", "usage_records", ["model"], None),
+)
 # Each waits for all transactions that are older, a backup's as well, and meanwhile is in nobody's way.
 LOCK_TIMEOUT = "30min"
 
 
 def upgrade() -> None:
-    _replace(INDEXES, [REPLACED])
+    _replace(INDEXES, REPLACED)
 
 
 def downgrade() -> None:
-    _replace([REPLACED], INDEXES)
+    _replace(REPLACED, INDEXES)
 
 
 def _replace(new, old) -> None:
