@@ -1,4 +1,4 @@
-"""`millrace billing reconcile`: proves that ledger, balances, usage and predictions agree, or says where they differ."""
+"""`millrace billing reconcile`: shows that ledger, balances, usage and predictions agree, or says where they do not."""
 
 import sys
 

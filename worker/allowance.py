@@ -47,16 +47,16 @@ class Allowance:
                 continue
             stretch = min(max(ran, _LEAST_SECONDS), _MOST_SECONDS)
             if not await self._extend(int(stretch * self._per_second)):
+                await self._tell()
                 left = self._held / self._per_second - (monotonic() - began)
                 await asyncio.sleep(max(0.0, left))
                 self._run_out()
-                await self._tell()
                 return
 
     async def _tell(self) -> None:
         """Its owner, on the pages and by webhook."""
         row = self._row
-        message = f"A run of {row.model} was canceled: the account has nothing left to spend. Prediction {row.id}."
+        message = f"The prediction {row.id} of {row.model} is canceled: the account has nothing left to spend."
         try:
             async with self._database.transaction() as tx:
                 details = {"prediction_id": row.id}
