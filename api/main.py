@@ -24,6 +24,7 @@ from core import collector, health
 from core.log import configure
 from core.resources import open_resources
 from core.settings import Settings, get_settings
+from core.stripe_payments import open_payments
 
 _TITLE = "Millrace"
 _VERSION = "0.1.0"
@@ -35,8 +36,8 @@ _BACKLOG = 2048
 def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_resources(settings) as resources:
-            state = app.state.millrace = State(resources)
+        async with open_resources(settings) as resources, open_payments(settings) as payments:
+            state = app.state.millrace = State(resources, payments)
             tasks = [
                 asyncio.create_task(state.waiter.listen()),
                 asyncio.create_task(health.keep_beating(settings, "api")),

@@ -57,6 +57,7 @@ _TAGS = {
     "webhooks": "What this server has sent to yours, and the key it signs with.",
     "tokens": "Who may speak for an account, and what they may do.",
     "account": "Who is calling, and what was used.",
+    "billing": "What is owed, and how it is paid.",
 }
 
 #: Verbs that are about more than one thing.
@@ -140,7 +141,7 @@ def _summary(operation_id: str) -> str:
     *nouns, verb = operation_id.split(".")
     singular = [re.sub("s$", "", re.sub("ies$", "y", noun)) for noun in nouns]
     things = [*singular[:-1], *nouns[-1:]] if verb in _OF_MANY else singular
-    return " ".join([verb.capitalize(), *things])
+    return " ".join([verb.capitalize(), *things]).replace("_", " ")
 
 
 def _security(access: Access, is_visited: bool) -> list[dict[str, list[str]]]:

@@ -17,6 +17,7 @@ from core import catalog, deployments, files, tokens
 from core.catalog import Runnable
 from core.database import Transaction
 from core.inputs import InputSchema
+from core.payments import PaymentProvider
 from core.resources import Resources
 
 _REMEMBER_SECONDS = 2.0
@@ -27,10 +28,11 @@ _RUN_COUNT_SECONDS = 30.0
 
 
 class State:
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, payments: PaymentProvider | None = None) -> None:
         self.resources = resources
         self.settings = resources.settings
         self.database = resources.database
+        self.payments = payments
         self.waiter = Waiter(resources.redis)
         self.queueing = Queueing(resources)
         self.funds = Funds(resources.database)

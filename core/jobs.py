@@ -4,6 +4,7 @@ import asyncio
 
 from redis import Redis
 from rq import Queue, SimpleWorker
+from rq.exceptions import DuplicateJobError
 
 from core.settings import Settings
 
@@ -11,6 +12,11 @@ QUEUE = "jobs"
 
 # Building an environment with torch in it downloads gigabytes on a slow line.
 _PREPARE_TIMEOUT_SECONDS = 3600
+# Asking a payment provider about a few top-ups.
+_PAYMENT_TIMEOUT_SECONDS = 300
+# A job of the same name is not put in line again: not for ever, should the worker that took it die.
+_KEEP_WAITING_SECONDS = 900
+_KEEP_PAYMENT_FAILURE_SECONDS = 30
 _KEEP_RESULT_SECONDS = 300
 _KEEP_FAILURE_SECONDS = 24 * 3600
 
@@ -36,6 +42,31 @@ class JobQueue:
             result_ttl=_KEEP_RESULT_SECONDS,
             failure_ttl=_KEEP_FAILURE_SECONDS,
         )
+
+    async def recharge(self, account_id: str) -> bool:
+        """Asks for `worker.jobs.recharge(account_id)`; False: that is in line already, or at work."""
+        return await self._once("recharge", account_id)
+
+    async def settle_top_ups(self, account_id: str) -> bool:
+        """The same for `worker.jobs.settle_top_ups(account_id)`."""
+        return await self._once("settle_top_ups", account_id)
+
+    async def _once(self, job: str, account_id: str) -> bool:
+        try:
+            await asyncio.to_thread(
+                self._queue.enqueue,
+                f"worker.jobs.{job}",
+                account_id,
+                job_id=f"{job}-{account_id}",
+                unique=True,
+                job_timeout=_PAYMENT_TIMEOUT_SECONDS,
+                ttl=_KEEP_WAITING_SECONDS,
+                result_ttl=0,
+                failure_ttl=_KEEP_PAYMENT_FAILURE_SECONDS,
+            )
+        except DuplicateJobError:
+            return False
+        return True
 
     def close(self) -> None:
         self._redis.close()

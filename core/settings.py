@@ -14,6 +14,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+_PREFIX = r"^[A-Za-z0-9-]{1,20}$"
 
 
 class Settings(BaseSettings):
@@ -35,6 +36,10 @@ class Settings(BaseSettings):
 
     admin_username: str = Field("admin", description="Account seeded on the first start.")
     admin_token: str = Field("", description="Its first token; empty: `millrace up` makes one.")
+    admin_email: str = Field("admin@localhost", description="Email by which its owner logs in to the pages.")
+    admin_password: str = Field(
+        "", description="First password of that login, 10 characters or more; empty: `millrace up` makes one."
+    )
     models: Path | None = Field(None, description="Folder of Cog projects published on start; empty: cog_models/.")
 
     file_outputs: Literal["auto", "url", "data"] = Field(
@@ -69,6 +74,20 @@ class Settings(BaseSettings):
     refund_failures: str = Field(
         "", description="Failure codes whose runs are charged and refunded, with commas: container_lost,timeout."
     )
+
+    seller_name: str = Field("", description="Who sells, as invoices name them; empty: no invoices are made.")
+    seller_address: str = Field("", description="Their address, its lines separated by |.")
+    seller_email: str = Field("", description="Where buyers may ask about an invoice.")
+    seller_tax_id: str = Field("", description="Their tax number.")
+    invoice_note: str = Field("", description="Stands at the end of every invoice: how to pay what is due.")
+    invoice_prefix: str = Field(
+        "INV", pattern=_PREFIX, description="Numbers of invoices begin with it: INV-2026-000001."
+    )
+    credit_note_prefix: str = Field("CN", pattern=_PREFIX, description="Numbers of credit notes begin with it.")
+
+    stripe_secret_key: str = Field("", description="Key of a Stripe account that takes card payments; empty: none.")
+    stripe_webhook_secret: str = Field("", description="Verifies its events, sent to /v1/billing/events/stripe.")
+    stripe_api_url: str = Field("", description="Where Stripe is; empty: Stripe itself. Others are for tests.")
 
     node_name: str = Field("", description="Name of this node; empty: the host name.")
     node_address: str = Field("", description="Address by which model containers reach this node; empty: found out.")

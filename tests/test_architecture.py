@@ -45,6 +45,7 @@ FENCES = {
     "jinja2": ("api/web/pages.py",),
     "obstore": ("core/files.py",),
     "standardwebhooks": ("worker/deliveries.py",),
+    "stripe": ("core/stripe_payments.py",),
 }
 #: An attribute that is named in one file only.
 IN_ONE_FILE = {

@@ -1,9 +1,14 @@
 """What RQ calls: shells that open the resources and call one function. The only sync code besides migrations."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
+from core import paying
+from core.database import Database
+from core.payments import PaymentProvider
 from core.resources import open_resources
 from core.settings import get_settings
+from core.stripe_payments import open_payments
 from worker.preparation import prepare
 
 
@@ -14,3 +19,19 @@ def prepare_version(version_id: str) -> None:
 async def _prepare_version(version_id: str) -> None:
     async with open_resources(get_settings()) as resources:
         await prepare(resources, version_id)
+
+
+def recharge(account_id: str) -> None:
+    asyncio.run(_pay(paying.recharge, account_id))
+
+
+def settle_top_ups(account_id: str) -> None:
+    asyncio.run(_pay(paying.settle, account_id))
+
+
+async def _pay(verb: Callable[[Database, PaymentProvider, str], Awaitable[None]], account_id: str) -> None:
+    settings = get_settings()
+    async with open_resources(settings) as resources, open_payments(settings) as provider:
+        # Switched off since it was put in line.
+        if provider is not None:
+            await verb(resources.database, provider, account_id)

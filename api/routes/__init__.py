@@ -10,6 +10,7 @@ from api.routes import (
     examples,
     files,
     models,
+    payments,
     predictions,
     search,
     streams,
@@ -35,5 +36,6 @@ for module in (
     deployments,
     trainings,
     audit,
+    payments,
 ):
     v1.include_router(module.router)

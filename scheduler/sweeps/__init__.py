@@ -3,7 +3,7 @@
 Every one may run at any time, twice, or after its like has crashed: what it writes is guarded where it is written.
 """
 
-from scheduler.sweeps import deliver, expire, fold, prepare, purge, requeue, rescue, scale
+from scheduler.sweeps import deliver, expire, fold, prepare, purge, recharge, requeue, rescue, scale, settle
 from scheduler.sweeps.base import Sweep
 
 #: In the order in which a pass runs those that are due.
@@ -15,6 +15,8 @@ SWEEPS: tuple[Sweep, ...] = (
     prepare.SWEEP,
     deliver.SWEEP,
     fold.SWEEP,
+    recharge.SWEEP,
+    settle.SWEEP,
     purge.SWEEP,
 )
 
