@@ -21,8 +21,12 @@ from core.settings import get_settings
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 token = typer.Typer(no_args_is_help=True, help="Tokens that clients show to the api.")
 commands.add_typer(token, name="token")
+account = typer.Typer(no_args_is_help=True, help="Accounts, past the api.")
+commands.add_typer(account, name="account")
 audit = typer.Typer(no_args_is_help=True, help="The log of who did what, to be read and proven.")
 commands.add_typer(audit, name="audit")
+login = typer.Typer(no_args_is_help=True, help="People who may open the pages, by email and password.")
+commands.add_typer(login, name="login")
 
 
 @commands.callback()
@@ -83,6 +87,15 @@ def revoke(
     _replace_with("cli.tokens", "revoke", account, id)
 
 
+@account.command("delete")
+def delete_account(
+    name: Annotated[str, typer.Argument(help="Its username.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete an account: nobody speaks for it any more; what it used and paid stays on record."""
+    _replace_with("cli.accounts", "delete", name, "yes" if yes else "")
+
+
 @audit.command("export")
 def export_audit(
     format: Annotated[str, typer.Option(help="jsonl or csv.")] = "jsonl",
@@ -103,6 +116,36 @@ def verify_audit(
 ) -> None:
     """Prove that no event was changed, removed or put between; and print the head of the chain."""
     _replace_with("cli.audit", "verify", head)
+
+
+Email = Annotated[str, typer.Argument(help="As `millrace login list` shows it.")]
+
+
+@login.command("create")
+def create_login(
+    email: Annotated[str, typer.Argument(help="By which the person logs in.")],
+    account: Annotated[str, typer.Option(help="The account whose pages they may open.")] = "admin",
+) -> None:
+    """Let a person log in; asks for a password, or reads it from standard input."""
+    _replace_with("cli.logins", "create", account, email)
+
+
+@login.command("list")
+def list_logins() -> None:
+    """Show who may log in, and when they were last seen."""
+    _replace_with("cli.logins", "list")
+
+
+@login.command("password")
+def set_password(email: Email) -> None:
+    """Give a person a new password, and log them out everywhere; asks for it, or reads it from standard input."""
+    _replace_with("cli.logins", "password", email)
+
+
+@login.command("disable")
+def disable_login(email: Email) -> None:
+    """Let a person log in no more, and log them out everywhere."""
+    _replace_with("cli.logins", "disable", email)
 
 
 @commands.command()

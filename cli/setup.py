@@ -17,15 +17,16 @@ from sqlalchemy.exc import SQLAlchemyError
 import migrations
 from cli.errors import Refusal
 from cli.model_folders import model_folders
-from core import accounts, audit, bundles, catalog, tokens
+from core import accounts, audit, bundles, catalog, logins, tokens
+from core.accounts import PUBLISHER
 from core.bundles import BundleError
 from core.cog_config import read_config
+from core.database import Transaction
+from core.errors import Invalid
 from core.hardware import CPU, HardwareKind, gpu_hardware
 from core.resources import Resources, open_resources
 from core.settings import Settings, get_settings
 
-#: The account that owns the models that come along.
-PUBLISHER = "millrace"
 # A driver that hangs must not keep everybody from starting.
 _GPU_LIST_SECONDS = 30
 
@@ -40,14 +41,25 @@ async def setup(settings: Settings) -> None:
 
 
 async def seed_accounts(resources: Resources) -> str:
-    """Returns the id of the account that publishes."""
+    """Returns the id of the account that publishes. Raises `Refusal`."""
     settings = resources.settings
     async with resources.database.transaction() as tx:
         admin = await accounts.ensure(tx, settings.admin_username, settings.admin_username, is_admin=True)
+        if admin.deleted_at is not None:
+            raise Refusal(f"The account {admin.username} is deleted: set MILLRACE_ADMIN_USERNAME to another admin's.")
         if settings.admin_token:
             await tokens.add(tx, admin.id, settings.admin_token, "first token")
+        if settings.admin_password:
+            await seed_login(tx, admin.id, settings)
         publisher = await accounts.ensure(tx, PUBLISHER, "Millrace", type="organization")
     return publisher.id
+
+
+async def seed_login(tx: Transaction, admin_id: str, settings: Settings) -> None:
+    try:
+        await logins.seed(tx, admin_id, settings.admin_email, settings.admin_password)
+    except Invalid as error:
+        raise Refusal(f"Check MILLRACE_ADMIN_EMAIL and MILLRACE_ADMIN_PASSWORD. {error.detail}") from None
 
 
 async def seed_hardware(resources: Resources) -> list[HardwareKind]:

@@ -16,6 +16,9 @@ from core.tables import Account
 
 _USERNAME = re.compile(r"(?=.{1,39}$)[a-z0-9]+(-[a-z0-9]+)*")
 
+#: The account that owns the models that come along.
+PUBLISHER = "millrace"
+
 #: So long the secret before signs as well: time to replace it everywhere.
 ROTATION_SECONDS = 24 * 3600
 
@@ -27,7 +30,7 @@ def new_webhook_secret() -> str:
 
 async def ensure(tx: Transaction, username: str, name: str, type: str = "user", is_admin: bool = False) -> Row:
     """The account of that name, made if there is none; also one that is deleted."""
-    made = await tx.execute(
+    made = await tx.first(
         upsert(Account)
         .values(
             id=new_id(),
@@ -38,10 +41,11 @@ async def ensure(tx: Transaction, username: str, name: str, type: str = "user", 
             webhook_secret=new_webhook_secret(),
         )
         .on_conflict_do_nothing(index_elements=["username"])
+        .returning(Account.id)
     )
     row = await tx.one(select(Account).where(Account.username == username))
     await wallets.open_wallet(tx, row.id)
-    if made.rowcount:
+    if made is not None:
         after = {"username": username, "type": type, "is_admin": is_admin}
         await audit.record(tx, "account.create", f"account:{row.id}", account_id=row.id, after=after)
     return row

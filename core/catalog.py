@@ -111,7 +111,7 @@ async def publish(
     """Makes the artifact the Model's latest Version and has it prepared. The same one again changes nothing, unless it
     was deleted: then it is back, as a new one, and prepared anew unless it is ready."""
     id = version_id(model_id, artifact_kind, artifact)
-    added = await tx.execute(
+    added = await tx.first(
         upsert(Version)
         .values(
             id=id,
@@ -130,11 +130,12 @@ async def publish(
             set_={"deleted_at": None, "created_at": func.now()},
             where=Version.deleted_at.is_not(None),
         )
+        .returning(Version.id)
     )
     before = await _set_latest(tx, model_id, id)
-    if added.rowcount:
+    if added is not None:
         await prepare_again(tx, id)
-    if added.rowcount or before.latest_version_id != id:
+    if added is not None or before.latest_version_id != id:
         was, now = ({"latest_version": version} for version in (before.latest_version_id, id))
         now |= {"artifact_kind": artifact_kind, "artifact": artifact}
         target = await _target(tx, model_id)

@@ -66,12 +66,13 @@ async def add(tx: Transaction, model: Row, account_id: str, prediction_id: str) 
     if row is None:
         raise NotFound(_MISSING)
     _require_showing(model, row)
-    added = await tx.execute(
+    added = await tx.first(
         upsert(ModelExample)
         .values(model_id=model.id, prediction_id=prediction_id)
         .on_conflict_do_nothing(index_elements=["model_id", "prediction_id"])
+        .returning(ModelExample.prediction_id)
     )
-    if added.rowcount:
+    if added is not None:
         await audit.record(tx, "example.create", _name(model, prediction_id), account_id=model.owner_id)
     return await tx.one(select(*_PREDICTION).where(Prediction.id == prediction_id))
 

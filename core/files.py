@@ -213,6 +213,12 @@ async def remove_upload(tx: Transaction, account_id: str, file_id: str) -> Row:
     return row
 
 
+async def expire_uploads(tx: Transaction, account_id: str) -> None:
+    """Nobody is given them from now on."""
+    uploads = File.account_id == account_id, File.kind == UPLOAD
+    await tx.execute(update(File).where(*uploads, _current()).values(expires_at=func.now()))
+
+
 # --- their end: a row that has expired is the mark by which its bytes are found and deleted; then it goes too ---------
 
 

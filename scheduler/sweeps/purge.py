@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from core import accounts, files, idempotency, retention
+from core import accounts, closing, files, idempotency, retention
 from core.clock import monotonic
 from core.log import get_logger
 from core.resources import Resources
@@ -69,6 +69,7 @@ def _expired(settings: Settings) -> list[Batch]:
         *removals,
         Batch("idempotency_keys", partial(idempotency.forget_expired, limit=_ROWS)),
         Batch("webhook_secrets", accounts.forget_expired_secrets),
+        Batch("closed_accounts", closing.cancel_left),
     ]
 
 

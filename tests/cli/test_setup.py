@@ -8,7 +8,8 @@ from sqlalchemy import Row, func, select
 
 from cli.errors import Refusal
 from cli.setup import PUBLISHER, setup
-from core import catalog, prices, tokens
+from core import accounts, audit_trail, catalog, closing, prices, tokens
+from core.audit_trail import Filter
 from core.lifecycle import VersionStatus
 from core.resources import Resources
 from core.settings import Settings
@@ -44,6 +45,28 @@ async def test_the_admin_can_use_the_first_token(own: Settings, resources: Resou
         admin = await tokens.caller(tx, own.admin_token)
     assert admin is not None
     assert (admin.username, admin.is_admin) == (own.admin_username, True)
+
+
+async def test_filling_it_in_again_leaves_nothing_in_the_audit_log(own: Settings, resources: Resources) -> None:
+    await setup(own)
+    async with resources.database.autocommit() as tx:
+        first = await audit_trail.verify(tx)
+        actions = [row.action for row in await audit_trail.page(tx, Filter(), None, 100)]
+    assert first.number == len(actions) > 0
+    assert {"account.create", "token.create", "model.create", "version.publish"} <= set(actions)
+    await setup(own)
+    async with resources.database.autocommit() as tx:
+        assert await audit_trail.verify(tx) == first
+
+
+async def test_an_admin_who_is_deleted_is_not_set_up_again(own: Settings, resources: Resources) -> None:
+    await setup(own)
+    async with resources.database.transaction() as tx:
+        await accounts.ensure(tx, "another-admin", "", is_admin=True)
+        await closing.delete(tx, (await accounts.by_username(tx, own.admin_username)).id)
+    with pytest.raises(Refusal, match="set MILLRACE_ADMIN_USERNAME to another"):
+        await setup(own)
+    await setup(own.model_copy(update={"admin_username": "another-admin"}))
 
 
 async def test_hello_world_is_published_first_and_all_are_public(own: Settings, resources: Resources) -> None:
