@@ -15,7 +15,7 @@ from cli.embedded.postgres import Postgres
 from cli.errors import Refusal
 from cli.example import example
 from cli.installation import Installation, installation
-from cli.keys import write_private
+from cli.keys import secrets_file, write_private
 from cli.launching import Forge
 from cli.leftovers import ProcessRecord, end, end_process
 from cli.model_folders import FIRST_MODEL, model_folders
@@ -173,8 +173,14 @@ class Box:
         }
         write_private(self._ready_file, json.dumps(ready, indent=2) + "\n")
         self._console.print(f"\nMillrace is ready at {url}. Ctrl-C stops it.\n", markup=False, highlight=False)
+        self._tell(f"Its pages are for {self._settings.admin_email}; {self._where_the_password_is()}.\n")
         # Not wrapped: what is printed is what is pasted.
         self._console.out(example(ready["api_url"], ready["token"]), highlight=False)
+
+    def _where_the_password_is(self) -> str:
+        if self._settings.admin_password:
+            return "the first password was MILLRACE_ADMIN_PASSWORD"
+        return f"the first password is admin_password in {secrets_file(self._settings)}"
 
     def _tell(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)

@@ -28,6 +28,7 @@ class Installation:
             "MILLRACE_REDIS_URL": self.redis.url if self.redis else self.settings.redis_url,
             "MILLRACE_SECRET": self.keys.secret,
             "MILLRACE_ADMIN_TOKEN": self.keys.admin_token,
+            "MILLRACE_ADMIN_PASSWORD": self.keys.admin_password,
         }
         if "allow_private_webhooks" not in self.settings.model_fields_set:
             # On one box the receiver that somebody tries first is on that box, too.

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.ids import new_secret
@@ -11,21 +11,37 @@ from core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What signs capability URLs, and the admin's first token. Settings win over what is kept."""
+    """What signs capability URLs, the admin's first token and first password. Settings win over what is kept."""
 
     secret: str
     admin_token: str
+    admin_password: str
+
+
+# 80 bits, which somebody may have to type.
+_PASSWORD_LENGTH = 20
+_MAKERS = {
+    "secret": new_secret,
+    # Of the form of `core.tokens.new_token`; importing that would load the whole database layer.
+    "admin_token": lambda: f"mr_{new_secret()}",
+    "admin_password": lambda: new_secret()[:_PASSWORD_LENGTH],
+}
+
+
+def secrets_file(settings: Settings) -> Path:
+    return settings.data / "secrets.json"
 
 
 def keys(settings: Settings) -> Keys:
-    if settings.secret and settings.admin_token:
-        return Keys(settings.secret, settings.admin_token)
-    path = settings.data / "secrets.json"
-    if not path.exists():
-        # Of the form of `core.tokens.new_token`; importing that would load the whole database layer.
-        write_private(path, json.dumps(asdict(Keys(secret=new_secret(), admin_token=f"mr_{new_secret()}"))))
-    kept = Keys(**json.loads(path.read_text()))
-    return Keys(settings.secret or kept.secret, settings.admin_token or kept.admin_token)
+    given = {name: value for name in _MAKERS if (value := getattr(settings, name))}
+    if given.keys() == _MAKERS.keys():
+        return Keys(**given)
+    path = secrets_file(settings)
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if missing := {name: make() for name, make in _MAKERS.items() if name not in kept}:
+        kept |= missing
+        write_private(path, json.dumps(kept))
+    return Keys(**{**kept, **given})
 
 
 def write_private(path: Path, text: str) -> None:

@@ -40,8 +40,15 @@ async def create(tx: Transaction, account_id: str, email: str, password: str) ->
     return row
 
 
-async def exists(tx: Transaction, email: str) -> bool:
-    return await tx.scalar(select(Login.id).where(Login.email == normal(email))) is not None
+async def by_email(tx: Transaction, email: str) -> Row:
+    """Disabled ones as well. Raises `NotFound`."""
+    return _found(await tx.first(select(*_SHOWN).where(Login.email == email.strip().lower())))
+
+
+async def seed(tx: Transaction, account_id: str, email: str, password: str) -> None:
+    """The login of whoever installs this, unless there is one by that email: its password is its owner's by now."""
+    if await tx.first(select(Login.id).where(Login.email == normal(email))) is None:
+        await create(tx, account_id, email, password)
 
 
 async def list_all(tx: Transaction, account_id: str | None = None) -> Sequence[Row]:
@@ -68,14 +75,13 @@ async def change_password(tx: Transaction, login_id: str, password: str) -> None
     await audit.record(tx, "login.change_password", row.email, account_id=row.account_id)
 
 
-async def disable(tx: Transaction, email: str) -> Row:
+async def disable(tx: Transaction, login_id: str) -> None:
     """Nobody logs in by it any more, and all its sessions end."""
-    disabling = update(Login).where(Login.email == normal(email))
+    disabling = update(Login).where(Login.id == login_id)
     disabling = disabling.values(disabled_at=func.coalesce(Login.disabled_at, func.now()))
     row = _found(await tx.first(disabling.returning(*_SHOWN)))
-    await sessions.end_all(tx, row.id)
+    await sessions.end_all(tx, login_id)
     await audit.record(tx, "login.disable", row.email, account_id=row.account_id)
-    return row
 
 
 def _found(row: Row | None) -> Row:
