@@ -4,12 +4,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from core import instance_owners
 from core.database import Transaction, one_of, seconds_from_now
 from core.ids import new_id
-from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, InstanceStatus, NodeFault
+from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, FailureCode, InstanceStatus, NodeFault
 from core.redis import SCHEDULER_BELL, node_channel, publish, ring
 from core.tables import Instance, Node
 
@@ -101,9 +102,12 @@ async def assign(
     hardware_sku: str,
     slots: int,
     gpu_uuids: tuple[str, ...],
+    deployment_id: str | None = None,
+    bill_instances: str = instance_owners.PRIVATE,
 ) -> str:
-    """The scheduler wants one more Instance there; the node is told."""
+    """The scheduler wants one more Instance there; the node is told. Who pays for its time is settled with it."""
     id = new_id()
+    served = await instance_owners.served(tx, version_id, deployment_id, bill_instances)
     await tx.execute(
         insert(Instance).values(
             id=id,
@@ -114,6 +118,7 @@ async def assign(
             gpu_uuids=list(gpu_uuids),
             slots=slots,
             status=InstanceStatus.PENDING,
+            **(served._asdict() if served else {}),
         )
     )
     tx.after_commit(publish, node_channel(node_id), "converge")
@@ -122,14 +127,32 @@ async def assign(
 
 async def unwant(tx: Transaction, instance_id: str, reason: str) -> None:
     """The scheduler no longer wants it; the node drains and stops it."""
+    await _leave(tx, instance_id, reason, Instance.is_wanted)
+
+
+async def run_out_of_money(tx: Transaction, instance_id: str, reason: str) -> bool:
+    """As `unwant`, wherever it is leaving for another reason, too. False: this has been said, or it has ended.
+
+    With a reason that begins with `insufficient_funds`, what it runs is canceled.
+    """
+    return await _leave(tx, instance_id, reason, Instance.reason.is_distinct_from(reason))
+
+
+async def _leave(tx: Transaction, instance_id: str, reason: str, condition: ColumnElement[bool]) -> bool:
     row = await tx.first(
         update(Instance)
-        .where(Instance.id == instance_id, Instance.is_wanted, Instance.status.in_(LIVE_INSTANCE))
+        .where(Instance.id == instance_id, Instance.status.in_(LIVE_INSTANCE), condition)
         .values(is_wanted=False, reason=reason)
         .returning(Instance.node_id)
     )
     if row is not None:
         tx.after_commit(publish, node_channel(row.node_id), "converge")
+    return row is not None
+
+
+def cancels_runs(instance: Row) -> bool:
+    """Whether nobody pays for what it runs any more."""
+    return bool(instance.reason) and instance.reason.startswith(FailureCode.INSUFFICIENT_FUNDS)
 
 
 async def move_instance(

@@ -106,11 +106,11 @@ async def extend(tx: Transaction, prediction_id: str, attempt: int, nanos: int, 
     return row is not None
 
 
-async def extend_instance(tx: Transaction, instance_id: str, nanos: int) -> None:
+async def extend_instance(tx: Transaction, instance_id: str, nanos: int, at_any_rate: bool = False) -> None:
     """The same for an Instance whose time its owner pays. Raises `PaymentRequired`."""
     held = update(Instance).where(Instance.id == instance_id).values(held_nanos=Instance.held_nanos + nanos)
     row = await tx.one(held.returning(Instance.owner_id))
-    await _take(tx, row.owner_id, nanos, at_any_rate=False)
+    await _take(tx, row.owner_id, nanos, at_any_rate)
 
 
 async def _take(tx: Transaction, account_id: str, nanos: int, at_any_rate: bool) -> None:

@@ -18,8 +18,11 @@ def releases(ended: CTE) -> Insert:
     return insert(WalletPosting).from_select(_COLUMNS, held.where(ended.c.held_nanos.is_not(None)))
 
 
-def charged(ended: CTE, usage: CTE) -> Select:
-    """What each fresh usage record is charged, and what of that is waived: a hold is the most that may be spent."""
+def charged(ended: CTE, usage: CTE, cause_kind: str = PREDICTION) -> Select:
+    """What each fresh usage record is charged, and what of that is waived: a hold is the most that may be spent.
+
+    `ended` has the causes: (id, account_id, held_nanos); none held: it is owed without limit.
+    """
     over = case((ended.c.held_nanos.is_(None), 0), else_=func.greatest(usage.c.amount_nanos - ended.c.held_nanos, 0))
     return select(
         usage.c.id.label("usage_record_id"),
@@ -27,7 +30,7 @@ def charged(ended: CTE, usage: CTE) -> Select:
         usage.c.account_id,
         usage.c.amount_nanos,
         over.label("waived_nanos"),
-    ).join_from(usage, ended, usage.c.id == literal(f"{PREDICTION}:") + ended.c.id)
+    ).join_from(usage, ended, usage.c.id == literal(f"{cause_kind}:") + ended.c.id)
 
 
 def settles(ended: CTE, charged: CTE) -> Insert:

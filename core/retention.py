@@ -15,7 +15,7 @@ from core import files, fleet, idempotency, predictions, streams
 from core.database import Transaction, seconds_from_now
 from core.endings import TABLE
 from core.lifecycle import LIVE_INSTANCE, DeliveryStatus
-from core.tables import Instance, ModelExample, Version, WebhookAttempt, WebhookDelivery
+from core.tables import Instance, InstanceTime, ModelExample, Version, WebhookAttempt, WebhookDelivery
 
 #: So long the row of an ended prediction, and of a deleted Version, stays at least: whoever waits for it, listens to it
 #: or remembers it looks at it once more.
@@ -159,10 +159,15 @@ async def delete_predictions(tx: Transaction, version_id: str, limit: int, walk:
 
 
 async def delete_instances(tx: Transaction, version_id: str, limit: int) -> int:
-    """Those that have ended."""
+    """Those that have ended, once all their time is charged and nothing is held for them."""
     if not await _is_deleted(tx, version_id):
         return 0
-    ended = select(Instance.id).where(Instance.version_id == version_id, Instance.status.not_in(LIVE_INSTANCE))
+    ended = select(Instance.id).where(
+        Instance.version_id == version_id,
+        Instance.status.not_in(LIVE_INSTANCE),
+        Instance.held_nanos == 0,
+        ~exists().where(InstanceTime.instance_id == Instance.id),
+    )
     return (await tx.execute(delete(Instance).where(Instance.id.in_(ended.limit(limit))))).rowcount
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Row
 
-from core import catalog, demand, deployments, fleet
+from core import catalog, demand, deployments, fleet, instance_owners
 from core.database import Transaction
 from core.deployments import deployment_of
+from core.instance_owners import Wanted
 from core.lifecycle import InstanceStatus
 from scheduler.autoscaling import Bounds, share
 
@@ -38,6 +39,8 @@ class Target:
     deployment_id: str | None = None
     limit: int | None = None
     """What its Deployment may have, with all its targets and those that are leaving."""
+    is_unfunded: bool = False
+    """Whoever pays for the time of its Instances has no money for another one."""
 
     @property
     def is_closed(self) -> bool:
@@ -69,7 +72,7 @@ class World:
         self.hardware: dict[str, Row] = {}
 
     @classmethod
-    async def read(cls, tx: Transaction, idle_seconds: float) -> "World":
+    async def read(cls, tx: Transaction, idle_seconds: float, bill_instances: str) -> "World":
         world = cls()
         world._add_demand(await demand.demand(tx))
         world.instances = await fleet.live_instances(tx)
@@ -77,6 +80,7 @@ class World:
         world._add_instances()
         ids = {target.deployment_id for target in world.targets.values()} - {None}
         world._bound(await deployments.current_releases(tx, ids), idle_seconds)
+        world._stop_growing(await instance_owners.unfunded(tx, world._growing(), bill_instances))
         if world.targets:
             world.nodes = await fleet.live_nodes(tx)
             version_ids = {target.version_id for target in world.targets.values()}
@@ -115,6 +119,21 @@ class World:
                 by_deployment.setdefault(target.deployment_id, []).append(target)
         for id, targets in by_deployment.items():
             _bound_deployment(targets, current.get(id), idle_seconds)
+
+    def _growing(self) -> list[Wanted]:
+        """Those that may want another Instance."""
+        return [
+            Wanted(target.name, target.version_id, target.hardware_sku, target.deployment_id)
+            for target in self.targets.values()
+            if target.lacks_minimum or (target.waiting and not target.is_closed)
+        ]
+
+    def _stop_growing(self, names: Collection[str]) -> None:
+        """They keep what they have while it is used, and get no more."""
+        for target in (self.targets[name] for name in names):
+            target.is_unfunded = True
+            maximum = min(target.bounds.maximum, len(target.instances))
+            target.bounds = Bounds(0, maximum, target.bounds.idle_seconds)
 
 
 def _bound_deployment(targets: list[Target], release: Row | None, idle_seconds: float) -> None:

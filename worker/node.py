@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import catalog, fleet, hardware, health, predictions
+from core import catalog, fleet, hardware, health, instance_time, predictions
 from core.errors import MillraceError
 from core.fleet import NodeReport
 from core.ids import new_id
@@ -181,8 +181,13 @@ class Node:
                         raise LeaseLost("The lease of this node ran out; what it ran has been given to others.")
                     if working:
                         await fleet.note_activity(tx, working)
+                await self._report_times()
             except SQLAlchemyError as error:
                 log.warning("heartbeat not written, will try again", error=str(error))
+
+    async def _report_times(self) -> None:
+        async with self._database.autocommit() as tx:
+            await instance_time.report(tx, {id: each.times() for id, each in self._supervisors.items()})
 
     async def _converge_for_ever(self) -> None:
         while True:
@@ -229,6 +234,8 @@ class Node:
         for id, supervisor in self._supervisors.items():
             if id not in rows or not rows[id].is_wanted:
                 supervisor.drain()
+            if id in rows and fleet.cancels_runs(rows[id]):
+                supervisor.run_out_of_money()
         async with self._database.autocommit() as tx:
             for prediction_id in await predictions.cancel_requested(tx, self._boot_id):
                 self._cancel(prediction_id)
@@ -292,6 +299,10 @@ class Node:
             await asyncio.wait(self._tasks.values(), timeout=DRAIN_SECONDS)
         for supervisor in list(self._supervisors.values()):
             await supervisor.hand_over()
+        try:
+            await self._report_times()
+        except SQLAlchemyError as error:
+            log.warning("last times not written, and not charged", error=str(error))
 
     async def _remove_everything(self) -> None:
         """No container outlives an orderly end, and the rows learn of it at once."""

@@ -13,10 +13,11 @@ from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import fleet, predictions, queue
+from core import fleet, instance_time, predictions, queue
 from core.clock import monotonic
 from core.errors import MillraceError
-from core.lifecycle import InstanceStatus
+from core.instance_time import Counters
+from core.lifecycle import FailureCode, InstanceStatus
 from core.log import get_logger
 from core.predictions import Outcome
 from core.resources import Resources
@@ -27,6 +28,7 @@ from worker.inputs import InputFiles
 from worker.outputs import OutputFiles
 from worker.runner import Runner, Seat
 from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec, Runtime
+from worker.stopwatch import Stopwatch
 
 log = get_logger()
 
@@ -87,12 +89,24 @@ class InstanceSupervisor:
         self._killed_for: str | None = None
         self._container: Container | None = None
         self._cog: CogContainer | None = None
+        counted = Counters(row.setup_micros, row.idle_micros, row.active_micros)
+        self._stopwatch = Stopwatch(monotonic, counted)
 
     # --- what the node asks of it ---
 
     def drain(self) -> None:
         """Take nothing new, finish what runs, then stop."""
         self._drain.set()
+
+    def run_out_of_money(self) -> None:
+        """Nobody pays for what runs any more."""
+        for runner in list(self.runners.values()):
+            if runner.row is not None:
+                runner.cancel(FailureCode.INSUFFICIENT_FUNDS)
+
+    def times(self) -> Counters:
+        """How long it has been in each phase, all its lives together."""
+        return self._stopwatch.read()
 
     async def hand_over(self) -> None:
         """The node is leaving: what still runs goes back to the queue, or fails where that cannot be."""
@@ -130,8 +144,10 @@ class InstanceSupervisor:
         artifact = artifact_of(self._version)
         await self._runtime.ensure(artifact)
         self._container = await self._runtime.start(self._spec(artifact))
+        self._stopwatch.set_up()
         self._cog = self._client(self._container)
         health = await self._cog.wait_until_ready(self._version.setup_timeout_seconds, self._exit_reason)
+        self._stopwatch.ready()
         await self._move(
             InstanceStatus.STARTING,
             InstanceStatus.READY,
@@ -146,8 +162,11 @@ class InstanceSupervisor:
         grace = self._around.resources.settings.cancel_grace_seconds
         if status not in (InstanceStatus.STARTING, InstanceStatus.READY):
             raise ContainerLost("Its node restarted while it was stopping.")
+        if status is InstanceStatus.STARTING:
+            self._stopwatch.set_up()
         timeout = self._version.setup_timeout_seconds if status is InstanceStatus.STARTING else grace
         health = await self._cog.wait_until_ready(timeout, self._exit_reason)
+        self._stopwatch.ready()
         await self._until_idle(health, grace)
         if status is InstanceStatus.STARTING:
             await self._move(status, InstanceStatus.READY, setup_logs=health.setup_logs)
@@ -274,7 +293,10 @@ class InstanceSupervisor:
     async def _drive(self, runner: Runner) -> tuple[Outcome | None, bool]:
         """The slot is free for the next one while this one's end is still being written."""
         try:
-            return await runner.drive() if await runner.start() is not None else (None, False)
+            if await runner.start() is None:
+                return None, False
+            with self._stopwatch.running():
+                return await runner.drive()
         finally:
             self._free += 1
             self._slot_freed.set()
@@ -330,14 +352,17 @@ class InstanceSupervisor:
                 return
 
     async def _remove_container(self) -> None:
+        self._stopwatch.stop()
         if self._container is not None:
             await self._runtime.stop(self._container, grace_seconds=_STOP_GRACE_SECONDS)
 
     async def _move(self, old: InstanceStatus, new: InstanceStatus, **values: Any) -> bool:
-        """Writes the observed state, for as long as it takes Postgres to answer."""
+        """Writes the observed state, for as long as it takes Postgres to answer; with the last one, all its time."""
         while True:
             try:
                 async with self._database.transaction() as tx:
+                    if new.is_terminal:
+                        await instance_time.report(tx, {self.id: self.times()})
                     return await fleet.move_instance(tx, self.id, old, new, **values)
             except SQLAlchemyError as error:
                 log.warning("instance state not written, will try again", instance=self.id, error=str(error))

@@ -3,7 +3,7 @@
 Every one may run at any time, twice, or after its like has crashed: what it writes is guarded where it is written.
 """
 
-from scheduler.sweeps import deliver, expire, fold, prepare, purge, recharge, requeue, rescue, scale, settle
+from scheduler.sweeps import deliver, expire, fold, meter, prepare, purge, recharge, requeue, rescue, scale, settle
 from scheduler.sweeps.base import Sweep
 
 #: In the order in which a pass runs those that are due.
@@ -14,6 +14,7 @@ SWEEPS: tuple[Sweep, ...] = (
     requeue.SWEEP,
     prepare.SWEEP,
     deliver.SWEEP,
+    meter.SWEEP,
     fold.SWEEP,
     recharge.SWEEP,
     settle.SWEEP,

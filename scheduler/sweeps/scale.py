@@ -26,6 +26,8 @@ CRASH_LOOP_PAUSE_SECONDS = 30.0
 #: Who waits for less on a target that is being served is not told why: it would cost a write for nearly everyone.
 EXPLAIN_SECONDS = 2.0
 
+UNFUNDED = "The account that pays for the containers of this model has too little money left to start another one."
+
 log = get_logger()
 
 
@@ -39,9 +41,9 @@ class Obstacle:
 
 
 async def run(context: Context) -> None:
-    database = context.resources.database
+    database, settings = context.resources.database, context.resources.settings
     async with database.autocommit() as tx:
-        world = await World.read(tx, context.resources.settings.idle_seconds)
+        world = await World.read(tx, settings.idle_seconds, settings.bill_instances)
         failures = await _failures(tx, world)
     if not world.targets:
         return
@@ -68,7 +70,7 @@ async def run(context: Context) -> None:
     needs.sort(key=lambda need: -need.oldest_wait)
     decided = plan(needs, [_node(row) for row in world.nodes], _all_held(world))
     async with database.transaction() as tx:
-        await _apply(tx, world, decided)
+        await _apply(tx, world, decided, settings.bill_instances)
         for target in runnable:
             await _explain(tx, decided, target)
 
@@ -97,6 +99,8 @@ def _obstacle(world: World, target: Target, failures: list[Row]) -> Obstacle | N
         return Obstacle(f"Version {version.id[:12]} is being prepared: its environment is not ready yet.")
     if version.status == VersionStatus.FAILED:
         return Obstacle(f"This version could not be prepared: {version.status_reason}", FailureCode.PREPARATION)
+    if target.is_unfunded and not target.instances:
+        return Obstacle(UNFUNDED)
     return _crash_loop(target, failures) if _may_be_crash_loop(target) else None
 
 
@@ -190,9 +194,9 @@ def _held(target: Target, row: Row, is_spare: bool) -> Held:
     )
 
 
-async def _apply(tx: Transaction, world: World, decided: Plan) -> None:
+async def _apply(tx: Transaction, world: World, decided: Plan, bill_instances: str) -> None:
     for assignment in decided.assignments:
-        await _assign(tx, world, assignment)
+        await _assign(tx, world, assignment, bill_instances)
     for instance_id, reason in decided.evictions.items():
         log.info("evicting", instance=instance_id, reason=reason)
         await fleet.unwant(tx, instance_id, reason)
@@ -203,7 +207,7 @@ async def _explain(tx: Transaction, decided: Plan, target: Target) -> None:
     if not target.waiting:
         return
     slots = sum(row.slots for row in target.ready)
-    refusal = decided.refusals.get(target.name, "")
+    refusal = UNFUNDED if target.is_unfunded else decided.refusals.get(target.name, "")
     if not slots:
         boots = target.instances or not refusal
         await demand.explain(tx, target.name, "A container is being started for this model." if boots else refusal)
@@ -211,7 +215,7 @@ async def _explain(tx: Transaction, decided: Plan, target: Target) -> None:
         await demand.explain(tx, target.name, f"All slots ({slots}) of this model are busy. {refusal}".rstrip())
 
 
-async def _assign(tx: Transaction, world: World, assignment: Assignment) -> None:
+async def _assign(tx: Transaction, world: World, assignment: Assignment, bill_instances: str) -> None:
     need = assignment.need
     instance_id = await fleet.assign(
         tx,
@@ -221,6 +225,8 @@ async def _assign(tx: Transaction, world: World, assignment: Assignment) -> None
         hardware_sku=need.hardware_sku,
         slots=world.versions[need.version_id].slots,
         gpu_uuids=assignment.gpu_uuids,
+        deployment_id=need.deployment_id,
+        bill_instances=bill_instances,
     )
     log.info("assigned", instance=instance_id, target=need.target, node=assignment.node_id)
 
