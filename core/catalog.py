@@ -16,6 +16,7 @@ from core.database import Transaction, one_of, seconds_from_now
 from core.errors import InvalidVersion, NotFound, ValidationFailed
 from core.ids import new_id
 from core.lifecycle import VersionStatus
+from core.metering import PREDICTION
 from core.redis import SCHEDULER_BELL, ring
 from core.tables import Account, Hardware, Model, UsageRecord, Version
 
@@ -328,7 +329,9 @@ async def run_counts(tx: Transaction, models: list[str]) -> dict[str, int]:
 
     Counts records, 0.1 s for a million of them: who asks often remembers the answer.
     """
-    counted = select(UsageRecord.model, func.count().label("runs")).where(UsageRecord.model.in_(models))
+    counted = select(UsageRecord.model, func.count().label("runs")).where(
+        UsageRecord.model.in_(models), UsageRecord.cause_kind == PREDICTION
+    )
     return {row.model: row.runs for row in await tx.all(counted.group_by(UsageRecord.model))}
 
 

@@ -6,6 +6,7 @@ from sqlalchemy import Row, func, select, update
 
 from core.database import Transaction
 from core.lifecycle import InstanceStatus, PredictionStatus
+from core.metering import PREDICTION
 from core.pricing import MICROS_PER_SECOND
 from core.tables import Instance, Prediction, UsageRecord
 
@@ -75,7 +76,7 @@ class Pace:
 async def pace(tx: Transaction, target: str, version_id: str) -> Pace:
     runs = (
         select(UsageRecord.micros)
-        .where(UsageRecord.version_id == version_id)
+        .where(UsageRecord.version_id == version_id, UsageRecord.cause_kind == PREDICTION)
         .order_by(UsageRecord.ended_at.desc())
         .limit(_LATEST_RUNS)
         .subquery()
