@@ -12,11 +12,11 @@ QUEUE = "jobs"
 
 # Building an environment with torch in it downloads gigabytes on a slow line.
 _PREPARE_TIMEOUT_SECONDS = 3600
-# Asking a payment provider about a few top-ups.
-_PAYMENT_TIMEOUT_SECONDS = 300
+# Asking a payment provider about a few top-ups; adding up a month of ten million records.
+_SHORT_TIMEOUT_SECONDS = 900
 # A job of the same name is not put in line again: not for ever, should the worker that took it die.
 _KEEP_WAITING_SECONDS = 900
-_KEEP_PAYMENT_FAILURE_SECONDS = 30
+_KEEP_SHORT_FAILURE_SECONDS = 30
 _KEEP_RESULT_SECONDS = 300
 _KEEP_FAILURE_SECONDS = 24 * 3600
 
@@ -51,18 +51,26 @@ class JobQueue:
         """The same for `worker.jobs.settle_top_ups(account_id)`."""
         return await self._once("settle_top_ups", account_id)
 
-    async def _once(self, job: str, account_id: str) -> bool:
+    async def make_invoices(self, account_id: str) -> bool:
+        """The same for `worker.jobs.make_invoices(account_id)`."""
+        return await self._once("make_invoices", account_id)
+
+    async def render_invoice(self, invoice_id: str) -> bool:
+        """The same for `worker.jobs.render_invoice(invoice_id)`."""
+        return await self._once("render_invoice", invoice_id)
+
+    async def _once(self, job: str, id: str) -> bool:
         try:
             await asyncio.to_thread(
                 self._queue.enqueue,
                 f"worker.jobs.{job}",
-                account_id,
-                job_id=f"{job}-{account_id}",
+                id,
+                job_id=f"{job}-{id}",
                 unique=True,
-                job_timeout=_PAYMENT_TIMEOUT_SECONDS,
+                job_timeout=_SHORT_TIMEOUT_SECONDS,
                 ttl=_KEEP_WAITING_SECONDS,
                 result_ttl=0,
-                failure_ttl=_KEEP_PAYMENT_FAILURE_SECONDS,
+                failure_ttl=_KEEP_SHORT_FAILURE_SECONDS,
             )
         except DuplicateJobError:
             return False

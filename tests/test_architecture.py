@@ -43,6 +43,8 @@ FENCES = {
     "jsonschema_rs": ("core/inputs.py", "core/input_problems.py"),
     "argon2": ("core/passwords.py",),
     "jinja2": ("api/web/pages.py",),
+    "babel": ("core/localized.py",),
+    "fpdf": ("worker/invoices/",),
     "obstore": ("core/files.py",),
     "standardwebhooks": ("worker/deliveries.py",),
     "stripe": ("core/stripe_payments.py",),

@@ -6,19 +6,28 @@ from collections.abc import Awaitable, Callable
 from core import paying
 from core.database import Database
 from core.payments import PaymentProvider
-from core.resources import open_resources
+from core.resources import Resources, open_resources
 from core.settings import get_settings
 from core.stripe_payments import open_payments
+from worker.invoices import making
 from worker.preparation import prepare
 
 
 def prepare_version(version_id: str) -> None:
-    asyncio.run(_prepare_version(version_id))
+    asyncio.run(_with_resources(prepare, version_id))
 
 
-async def _prepare_version(version_id: str) -> None:
+def make_invoices(account_id: str) -> None:
+    asyncio.run(_with_resources(making.make_all, account_id))
+
+
+def render_invoice(invoice_id: str) -> None:
+    asyncio.run(_with_resources(making.keep_pdf, invoice_id))
+
+
+async def _with_resources(verb: Callable[[Resources, str], Awaitable[None]], id: str) -> None:
     async with open_resources(get_settings()) as resources:
-        await prepare(resources, version_id)
+        await verb(resources, id)
 
 
 def recharge(account_id: str) -> None:

@@ -3,7 +3,21 @@
 Every one may run at any time, twice, or after its like has crashed: what it writes is guarded where it is written.
 """
 
-from scheduler.sweeps import deliver, expire, fold, meter, prepare, purge, recharge, requeue, rescue, scale, settle
+from scheduler.sweeps import (
+    deliver,
+    expire,
+    fold,
+    invoice,
+    meter,
+    prepare,
+    purge,
+    recharge,
+    render,
+    requeue,
+    rescue,
+    scale,
+    settle,
+)
 from scheduler.sweeps.base import Sweep
 
 #: In the order in which a pass runs those that are due.
@@ -18,6 +32,8 @@ SWEEPS: tuple[Sweep, ...] = (
     fold.SWEEP,
     recharge.SWEEP,
     settle.SWEEP,
+    invoice.SWEEP,
+    render.SWEEP,
     purge.SWEEP,
 )
 
