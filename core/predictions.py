@@ -30,7 +30,7 @@ from core.endings import TABLE, held
 from core.errors import NotFound, StaleWrite
 from core.ids import new_id
 from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
-from core.schema import output_kind
+from core.schema import UNKNOWN_STREAM, output_kind
 from core.tables import Instance, Node, Prediction, Version
 
 #: After a node died, a prediction that had produced nothing runs once more, not for ever.
@@ -143,7 +143,7 @@ def values_of(request: Request) -> dict[str, Any]:
         "status": PredictionStatus.STARTING.value,
         "input": request.input,
         "secret_inputs": request.secret_inputs,
-        "stream_kind": output_kind(runnable.openapi_schema).stream_kind,
+        "stream_kind": _stream_kind(runnable),
         "webhook_url": request.webhook_url,
         "webhook_events": request.webhook_events,
         "deployment": runnable.deployment,
@@ -152,6 +152,12 @@ def values_of(request: Request) -> dict[str, Any]:
         "tags": request.tags,
         "held_nanos": request.hold_nanos,
     }
+
+
+def _stream_kind(runnable: Runnable) -> str | None:
+    """What is not prepared yet may turn out to be anything, so it can be listened to: whoever does hears its output,
+    whole if it does not come in pieces."""
+    return UNKNOWN_STREAM if runnable.openapi_schema is None else output_kind(runnable.openapi_schema).stream_kind
 
 
 _HOLDS_LEASE = exists().where(

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: The stream of an output of which nothing is known yet.
+UNKNOWN_STREAM = "text"
+
 
 @dataclass(frozen=True, slots=True)
 class OutputKind:

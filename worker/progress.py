@@ -84,6 +84,12 @@ class Progress:
         if self._sender is not None:
             await self._sender
 
+    async def tell_whole(self, output: Any) -> None:
+        """To whoever listens to a prediction of which nobody knew, when it was created, that its output comes whole."""
+        if self._row.stream_kind and not self._chunks and output is not None:
+            self._unsent.append(output)
+            await self._send()
+
     async def tell_rest(self) -> None:
         """Once the end is written: passes on what has changed since, for those who did not ask for the end itself."""
         if webhooks.wants(self._row, WebhookEvent.COMPLETED):

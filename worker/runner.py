@@ -202,6 +202,7 @@ class Runner:
         if len(orjson.dumps(output)) > _MAX_OUTPUT_BYTES:
             status, code, output = PredictionStatus.FAILED, FailureCode.MODEL, None
             error = f"The output is larger than {_MAX_OUTPUT_BYTES} bytes; return large results as files."
+        await progress.tell_whole(output)
         return Outcome(
             status=status,
             output=output,

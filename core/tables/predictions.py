@@ -54,7 +54,7 @@ class Prediction(Table):
     metrics: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     queue_reason: Mapped[str | None]
     stream_kind: Mapped[str | None]
-    """`text` or `files`, as its Version's schema was when it was created; None: nothing to listen to."""
+    """`text` or `files`, as far as its Version's schema was known when it was created; None: nothing to listen to."""
     token_id: Mapped[str | None]
     tags: Mapped[Json | None]
     """{name: value}, by which its Account tells its costs apart."""

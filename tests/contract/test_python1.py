@@ -1,18 +1,22 @@
 """The Python client 1.0.7, unchanged, against the whole platform."""
 
+import asyncio
 import base64
 import hashlib
+import signal
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from api.pagination import PAGE_SIZE
 from core import catalog
 from core.resources import Resources
+from core.tables import Prediction
 from tests.api.rows import insert_predictions
 from tests.api.scene import Caller, Published, Scene
 from tests.contract.clients import Script
-from tests.support.platform import MODELS, Platform
+from tests.support.platform import MODELS, PROJECTS, Platform
 
 HELLO, CHATTY, FILES = "millrace/hello-world", "millrace/chatty", "millrace/files"
 
@@ -109,3 +113,31 @@ async def test_digits_come_as_files_that_can_be_read(python1: Script, models: Pl
     outputs = await python1("run_for_files", model="millrace/digits-diffusion", input=input)
     assert [kind for kind, _ in outputs] == ["FileOutput", "FileOutput"]
     assert all(base64.b64decode(content).startswith(b"\x89PNG") for _, content in outputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "input", "output"),
+    [("chatty", {"count": 2}, ["chunk 0", "chunk 1"]), ("sleeper", {"text": "Ada", "seconds": 0}, ["Ada"])],
+)
+async def test_a_model_is_streamed_before_anybody_knows_what_it_returns(
+    models: Platform, python1: Script, name: str, input: dict, output: list[str]
+) -> None:
+    """In chunks or whole, what a model returns whose environment is not ready yet is heard."""
+    preparing = models.processes["jobs"]
+    preparing.send(signal.SIGSTOP)
+    try:
+        model = await models.publish(PROJECTS / name, f"early-{name}")
+        listening = asyncio.create_task(python1("stream", model=model, input=input))
+        await _until_asked_for(models, model)
+    finally:
+        preparing.send(signal.SIGCONT)
+    assert await listening == [["output", chunk] for chunk in output] + [["done", "{}"]]
+
+
+async def _until_asked_for(models: Platform, model: str) -> None:
+    for _ in range(300):
+        async with models.resources.database.autocommit() as tx:
+            if await tx.first(select(Prediction.id).where(Prediction.model == model)):
+                return
+        await asyncio.sleep(0.1)
+    pytest.fail(f"Nobody has asked for {model} within 30 seconds.")
