@@ -30,8 +30,8 @@ the base URL of this server, and a token of it.
 
 **Tokens** are sent as `Authorization: Bearer <token>`. Each has scopes, which include nothing of each other: `read`
 sees what its account may see; `run` makes and cancels predictions and trainings, and uploads files; `write` changes
-models, versions and deployments, and sends webhooks again; `billing` sees what was used; `admin` manages tokens and
-keys. Every operation names the scope it needs.
+models, versions and deployments, and sends webhooks again; `billing` sees what was used and what is owed; `admin`
+manages tokens, keys and spend limits. Every operation names the scope it needs.
 
 **Errors** are `application/problem+json`, always of the one shape `Problem`. What you may not see is not found.
 
@@ -57,6 +57,9 @@ _TAGS = {
     "webhooks": "What this server has sent to yours, and the key it signs with.",
     "tokens": "Who may speak for an account, and what they may do.",
     "account": "Who is calling, and what was used.",
+    "usage": "What was used and charged: sums, records, and tables for accountants and cost tools.",
+    "billing": "The wallet of an account, what moves its money, and limits to it.",
+    "prices": "What a second of a hardware and the outputs of a model cost.",
     "billing": "What is owed, and how it is paid.",
 }
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlalchemy import CTE, BigInteger, ColumnElement, Insert, func, insert, literal, literal_column, select
 
-from core.database import Transaction
 from core.pricing import MICROS_PER_SECOND
 from core.tables import Account, UsageRecord
 
@@ -52,23 +51,6 @@ def measured(
         "ended_at": ended.c.completed_at,
     }
     return insert(UsageRecord).from_select(list(columns), select(*columns.values()).where(micros.is_not(None)))
-
-
-async def summary(tx: Transaction, account_id: str, first: date, last: date) -> list[dict[str, Any]]:
-    """One row per day, Model and Hardware, both days included, newest day first."""
-    keys = (UsageRecord.day, UsageRecord.model, UsageRecord.hardware_sku)
-    rows = await tx.all(
-        select(
-            *keys,
-            func.count().filter(UsageRecord.cause_kind == PREDICTION).label("runs"),
-            func.sum(UsageRecord.micros).label("micros"),
-            func.sum(UsageRecord.amount_nanos).label("amount_nanos"),
-        )
-        .where(UsageRecord.account_id == account_id, UsageRecord.day.between(first, last))
-        .group_by(*keys)
-        .order_by(UsageRecord.day.desc(), UsageRecord.model, UsageRecord.hardware_sku)
-    )
-    return [row._asdict() for row in rows]
 
 
 def last_days(today: date, days: int) -> tuple[date, date]:

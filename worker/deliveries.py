@@ -10,6 +10,7 @@ import errno
 import ipaddress
 import socket
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import orjson
@@ -112,11 +113,11 @@ class Sender:
 
     async def _deliver(self, delivery: Row) -> None:
         try:
-            row = await self._find(delivery.prediction_id)
-            if row is None:
+            body = await self._body_of(delivery)
+            if body is None:
                 # Deleted meanwhile, and what it owed with it.
                 return
-            posted = await self._post(delivery.url, delivery.id, row)
+            posted = await self._post(delivery.url, delivery.id, delivery.account_id, body)
             async with self._resources.database.transaction() as tx:
                 status = await webhooks.record_attempt(
                     tx, delivery, posted.http_status, posted.error, posted.duration_ms
@@ -133,7 +134,7 @@ class Sender:
             row = await self._find(prediction_id)
             if row is None or self._is_overtaken(row):
                 return
-            posted = await self._post(row.webhook_url, f"msg_{new_id()}", row)
+            posted = await self._post(row.webhook_url, f"msg_{new_id()}", row.account_id, self._shown(row))
             log.info("webhook passed on", prediction=prediction_id, event_name=event, http_status=posted.http_status)
         except SQLAlchemyError as error:
             log.warning("passing webhook lost", prediction=prediction_id, error=str(error))
@@ -148,14 +149,24 @@ class Sender:
         async with self._resources.database.autocommit() as tx:
             return await predictions.find(tx, prediction_id)
 
-    async def _post(self, url: str, message_id: str, row: Row) -> Posted:
-        """The body is the same JSON as `GET /v1/predictions/<id>`, with files as URLs."""
+    async def _body_of(self, delivery: Row) -> dict[str, Any] | None:
+        """What a delivery says: its own, or the prediction as it is now; None: that is gone."""
+        if delivery.body is not None:
+            return delivery.body
+        row = await self._find(delivery.prediction_id)
+        return None if row is None else self._shown(row)
+
+    def _shown(self, row: Row) -> dict[str, Any]:
+        """The same as `GET /v1/predictions/<id>`, with files as URLs."""
         settings = self._resources.settings
-        body = orjson.dumps(wire.prediction(settings, row, files.with_urls(settings, row.output)))
+        return wire.prediction(settings, row, files.with_urls(settings, row.output))
+
+    async def _post(self, url: str, message_id: str, account_id: str, message: dict[str, Any]) -> Posted:
+        body = orjson.dumps(message)
         headers = {
             "content-type": "application/json",
             "user-agent": "Millrace-Webhooks/1",
-            **await self._signed(row.account_id, message_id, body),
+            **await self._signed(account_id, message_id, body),
         }
         began = monotonic()
         http_status, error = None, None

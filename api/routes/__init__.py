@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from api.routes import (
     account,
     audit,
+    billing,
     collections,
     deployments,
     examples,
@@ -12,10 +13,12 @@ from api.routes import (
     models,
     payments,
     predictions,
+    prices,
     search,
     streams,
     tokens,
     trainings,
+    usage,
     versions,
     webhooks,
 )
@@ -35,6 +38,9 @@ for module in (
     tokens,
     deployments,
     trainings,
+    usage,
+    billing,
+    prices,
     audit,
     payments,
 ):

@@ -9,7 +9,7 @@ from api.dependencies import Caller, Reading
 from api.gate import Route
 from api.responses import Json
 from api.schemas.account import AccountResponse, HardwareResponse, UsageResponse
-from core import catalog, ledger, metering
+from core import catalog, metering, usage, wallets
 from core.clock import now
 from core.pricing import MICROS_PER_SECOND, dollars
 from core.tokens import Scope
@@ -37,24 +37,24 @@ async def get_account(caller: Caller) -> Json:
 async def get_usage(caller: Caller, tx: Reading, days: Annotated[int, Query(ge=1, le=366)] = 30) -> Json:
     """Get what the account has used and owes, by day (UTC), Model and Hardware."""
     first, last = metering.last_days(now().date(), days)
-    rows = await metering.summary(tx, caller.id, first, last)
-    total = sum(int(row["amount_nanos"]) for row in rows)
+    rows = await usage.summary(tx, caller.id, first, last)
+    total = sum(row["amount_nanos"] for row in rows)
     return Json(
         {
             "from": first,
             "to": last,
             "total_nanos": total,
             "total": dollars(total),
-            "balance_nanos": await ledger.balance(tx, ledger.account(caller.id)),
+            "balance_nanos": int((await wallets.get(tx, caller.id)).balance_nanos),
             "results": [
                 {
                     "day": row["day"],
                     "model": row["model"],
                     "hardware": row["hardware_sku"],
                     "runs": row["runs"],
-                    "seconds": int(row["micros"]) / MICROS_PER_SECOND,
-                    "amount_nanos": int(row["amount_nanos"]),
-                    "amount": dollars(int(row["amount_nanos"])),
+                    "seconds": row["micros"] / MICROS_PER_SECOND,
+                    "amount_nanos": row["amount_nanos"],
+                    "amount": dollars(row["amount_nanos"]),
                 }
                 for row in rows
             ],

@@ -25,7 +25,7 @@ class UsageRow(BaseModel):
     model: str = Field(description="`owner/name`.")
     hardware: str = Field(description="SKU.")
     runs: int
-    seconds: float
+    seconds: float = Field(description="Of runs.")
     amount_nanos: int = Field(description="Nanodollars: 10^-9 dollars.")
     amount: str = Field(description="The same in dollars.")
 

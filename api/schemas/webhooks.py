@@ -1,6 +1,7 @@
 """The secret that signs webhooks, and the log of their deliveries."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,11 +23,12 @@ class RotationResponse(SecretResponse):
 
 
 class DeliveryResponse(BaseModel):
-    """The end of one prediction, owed to one URL. Starts, outputs and logs are sent once, and leave no trace."""
+    """The end of one prediction, or an alert about money, owed to one URL. Starts, outputs and logs are sent once, and
+    leave no trace."""
 
     id: str = Field(description="The `webhook-id` that receivers get, the same at each attempt.")
-    prediction: str = Field(description="Id of the prediction.")
-    event: WebhookEvent
+    prediction: str | None = Field(description="Id of the prediction; null for what is about none.")
+    event: WebhookEvent | Literal["billing.alert"]
     url: str
     status: DeliveryStatus = Field(
         description="`pending`: owed; `delivered`: answered 2xx; `given_up`: all attempts failed, or one got a 410."

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from core import ledger, metering, predictions
+from core import ledger, metering, predictions, usage
 from core.clock import now
 from core.lifecycle import PredictionStatus
 from core.predictions import Outcome
@@ -81,8 +81,8 @@ async def test_usage_is_summed_by_day_model_and_hardware(scene: Scene) -> None:
         await run_for(scene, ran)
     today = now().date()
     async with scene.resources.database.autocommit() as tx:
-        [row] = await metering.summary(tx, scene.account.id, today - timedelta(days=1), today)
-        assert await metering.summary(tx, scene.account.id, date(2020, 1, 1), date(2020, 1, 2)) == []
+        [row] = await usage.summary(tx, scene.account.id, today - timedelta(days=1), today)
+        assert await usage.summary(tx, scene.account.id, date(2020, 1, 1), date(2020, 1, 2)) == []
     assert row == {
         "day": row["day"],
         "model": scene.runnable.model,
