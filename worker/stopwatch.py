@@ -55,7 +55,7 @@ class Stopwatch:
             self.ready()
 
     def _enter(self, phase: str | None) -> None:
-        now = int(self._clock() * MICROS_PER_SECOND)
+        now = round(self._clock() * MICROS_PER_SECOND)
         if self._phase is not None:
             spent = getattr(self._counted, self._phase) + now - self._since
             self._counted = self._counted._replace(**{self._phase: spent})
