@@ -56,6 +56,7 @@ _TAGS = {
     "hardware": "The kinds of machine that models run on.",
     "webhooks": "What this server has sent to yours, and the key it signs with.",
     "tokens": "Who may speak for an account, and what they may do.",
+    "audit": "Who did what, from where, and what it changed.",
     "account": "Who is calling, and what was used.",
     "usage": "What was used and charged: sums, records, and tables for accountants and cost tools.",
     "billing": "The wallet of an account, what moves its money, and limits to it.",

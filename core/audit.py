@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,6 +27,11 @@ from core.tables import AuditEvent
 
 #: Before the first event.
 GENESIS = bytes(32)
+#: What a hash covers.
+CONTENT = (
+    *("number", "at", "actor", "actor_account_id", "actor_token_id", "address"),
+    *("action", "account_id", "target", "before", "after"),
+)
 #: Of the lock that lets one transaction at a time extend the chain.
 _LOCK = 0x6175646974
 _VIA = " via token "
@@ -65,8 +71,9 @@ def by_token(caller: Row, address: str | None) -> Actor:
     return Actor(f"{caller.username}{_VIA}{via}", caller.id, caller.token_id, address)
 
 
-def without_token(actor: str) -> str:
-    return actor.partition(_VIA)[0]
+def account_alone(actor: str) -> str:
+    """Without the token, or the person, that spoke for it."""
+    return re.split(rf"{_VIA}| \(", actor, maxsplit=1)[0]
 
 
 def operator() -> Actor:
@@ -150,14 +157,8 @@ async def _append(tx: Transaction, events: list[dict[str, Any]]) -> None:
 
 
 def content(event: Mapping[str, Any]) -> dict[str, Any]:
-    """What a hash covers, and an export shows."""
-    covered = ("number", "actor", "actor_account_id", "actor_token_id", "address", "action", "account_id", "target")
-    return {
-        **{name: event[name] for name in covered},
-        "at": rfc3339(event["at"]),
-        "before": event["before"],
-        "after": event["after"],
-    }
+    """As it is hashed and exported."""
+    return {name: event[name] for name in CONTENT} | {"at": rfc3339(event["at"])}
 
 
 def digest(previous: bytes, event: Mapping[str, Any]) -> bytes:

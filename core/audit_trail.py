@@ -4,8 +4,6 @@ What the chain itself cannot show is an end that was cut off, or one that was wr
 whoever could: for that, keep a `Head` elsewhere and give it to `verify` later.
 """
 
-import csv
-import io
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,30 +12,15 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Row, select
 
-from core import audit
+from core import audit, exports
 from core.database import Database, Transaction
 from core.tables import AuditEvent
 
 _BATCH = 1000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 #: Of an export.
-COLUMNS = (
-    "number",
-    "at",
-    "actor",
-    "actor_account_id",
-    "actor_token_id",
-    "address",
-    "action",
-    "account_id",
-    "target",
-    "before",
-    "after",
-    "previous_hash",
-    "hash",
-)
-CSV_HEADER = ",".join(COLUMNS) + "\r\n"
+COLUMNS = (*audit.CONTENT, "previous_hash", "hash")
+CSV_HEADER = exports.header(COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +77,12 @@ async def _batch(tx: Transaction, filter: Filter, last: int) -> list[Row]:
 def shown(row: Row, reader_id: str | None = None) -> dict[str, Any]:
     """An event with what proves it; all of it to an admin of the server (no `reader_id`).
 
-    An Account learns who else has touched what is its own, but not by which token and from where.
+    An Account learns who else has touched what is its own, but not through whom and from where.
     """
     hashes = {"previous_hash": row.previous_hash.hex(), "hash": row.hash.hex()}
     event = {**audit.content(row._mapping), **hashes}
     if reader_id not in (None, row.actor_account_id):
-        event |= {"actor": audit.without_token(row.actor), "actor_token_id": None, "address": None}
+        event |= {"actor": audit.account_alone(row.actor), "actor_token_id": None, "address": None}
     return event
 
 
@@ -108,17 +91,7 @@ def json_lines(events: Sequence[dict[str, Any]]) -> str:
 
 
 def csv_lines(events: Sequence[dict[str, Any]]) -> str:
-    """`before` and `after` as JSON."""
-    text = io.StringIO()
-    csv.writer(text).writerows([_cell(event[name]) for name in COLUMNS] for event in events)
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, dict):
-        return orjson.dumps(value).decode()
-    # A spreadsheet would take it for a formula, and people choose names.
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return exports.lines(COLUMNS, events)
 
 
 # --- proof ------------------------------------------------------------------------------------------------------------

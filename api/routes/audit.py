@@ -16,9 +16,10 @@ from api.schemas.audit import AuditEventResponse, ExportFormat
 from api.schemas.common import Page
 from api.schemas.moments import Moment
 from api.state import State
-from core import accounts, audit, audit_trail
+from api.whose import WhoseOrAll
+from core import audit, audit_trail
 from core.audit_trail import Filter
-from core.errors import BadRequest, Forbidden
+from core.errors import BadRequest
 from core.tokens import Scope
 
 router = APIRouter(prefix="/audit", tags=["audit"], route_class=Route)
@@ -39,32 +40,12 @@ _DOCUMENTED: dict[str, Any] = {
 
 
 async def _filter(
-    state: StateDep,
-    caller: Caller,
-    account: Annotated[
-        str | None,
-        Query(
-            max_length=200,
-            description="Only what touched this account; all of them by default, for admins of the server.",
-        ),
-    ] = None,
+    account: WhoseOrAll,
     action: Annotated[str | None, Query(max_length=100, description="How the action begins: `token.`.")] = None,
     since: Moment | None = None,
     until: Moment | None = None,
 ) -> Filter:
-    """Raises `Forbidden` or `NotFound`."""
-    return Filter(await _account_id(state, caller, account), action, since, until)
-
-
-async def _account_id(state: State, caller: Row, username: str | None) -> str | None:
-    if username == caller.username or not (username or caller.is_admin):
-        return caller.id
-    if not caller.is_admin:
-        raise Forbidden(f"{caller.username} is no admin of this server, and reads its own audit log only.")
-    if not username:
-        return None
-    async with state.database.autocommit() as tx:
-        return (await accounts.by_username(tx, username)).id
+    return Filter(account and account.id, action, since, until)
 
 
 Wanted = Annotated[Filter, Depends(_filter)]

@@ -32,6 +32,7 @@ def serving(settings: Settings, extend: Callable[[FastAPI], None] | None = None)
         host="127.0.0.1",
         port=port,
         log_config=None,
+        proxy_headers=False,
         ws="none",
         timeout_graceful_shutdown=1,
     )

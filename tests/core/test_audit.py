@@ -18,6 +18,7 @@ from core.audit import Actor
 from core.audit_trail import BrokenChain, Filter, Head
 from core.database import Transaction
 from core.ids import new_id
+from core.log import process_name
 from core.resources import Resources
 from core.tables import AuditEvent
 from tests.support.factories import add_account
@@ -81,7 +82,7 @@ async def test_each_task_acts_for_its_own_caller(resources: Resources) -> None:
 
     names = [f"caller {number}" for number in range(6)]
     assert await asyncio.gather(*map(act, names)) == names
-    assert (await write(resources))[0].actor == "millrace"
+    assert (await write(resources))[0].actor == process_name()
 
 
 async def test_an_operator_is_who_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
