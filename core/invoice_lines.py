@@ -46,7 +46,7 @@ _UNIT_COLUMNS = (
     column("amount_nanos", BigInteger),
 )
 _MICROS = Decimal(MICROS_PER_SECOND)
-#: An entry is dated by the beginning of its transaction, its use by the end of what ran: within the same moment.
+#: Entries are dated by the beginning of their transaction, use by the end of what ran: a moment later at most.
 _ABOUT = timedelta(hours=1)
 
 
@@ -139,7 +139,7 @@ async def given_back(tx: Transaction, account_id: str, period: Period, since: da
     if since is not None:
         by_date = by_date.where(ENTRY.c.created_at >= since)
     by_use = _waivers(own, *_in(account_id, period.start, period.end)).where(
-        ENTRY.c.created_at.between(period.start - _ABOUT, period.end + _ABOUT)
+        ENTRY.c.created_at >= period.start - _ABOUT
     )
     found = union_all(by_date, by_use).subquery("found")
     rows = await tx.all(
