@@ -4,6 +4,7 @@ What the chain itself cannot show is an end that was cut off, or one that was wr
 whoever could: for that, keep a `Head` elsewhere and give it to `verify` later.
 """
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -110,8 +111,10 @@ class Head:
     @classmethod
     def parse(cls, text: str) -> "Head":
         """Raises `ValueError`."""
-        number, _, digest = text.partition(":")
-        return cls(int(number), bytes.fromhex(digest))
+        found = re.fullmatch(r"([0-9]{1,18}):([0-9a-f]{64})", text)
+        if found is None:
+            raise ValueError(text)
+        return cls(int(found[1]), bytes.fromhex(found[2]))
 
 
 _BEGINNING = Head(0, audit.GENESIS)
