@@ -25,6 +25,15 @@ def money(nanos: int) -> str:
     return _signed(nanos, f"${Decimal(abs(nanos)) / NANOS:,.2f}")
 
 
+def fine_money(nanos: int) -> str:
+    """Cents, and digits enough to tell small amounts apart: `$12.30`, `$0.1234`, `$0.002474`."""
+    size = abs(nanos)
+    if not size or size >= NANOS:
+        return money(nanos)
+    digits = 4 if size >= _CENT else 6 if size >= NANOS // 100_000 else 9
+    return _signed(nanos, f"${Decimal(size) / NANOS:.{digits}f}")
+
+
 def exact_money(nanos: int) -> str:
     """To the nanodollar, at least cents: `$0.000725`."""
     digits = f"{Decimal(abs(nanos)) / NANOS:,.9f}".rstrip("0")
@@ -93,6 +102,16 @@ def moment(value: datetime | None) -> Markup | str:
     )
 
 
+def precise(value: datetime | None) -> Markup | str:
+    """To the second, in UTC, for what many of happen in a minute."""
+    if value is None:
+        return "–"
+    utc = value.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S.%f}", f"{short_day(utc)}, {utc:%H:%M:%S}"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """Against an earlier period. `direction`: `up`, `down` or `flat`."""
@@ -121,5 +140,20 @@ def lines(text: str) -> Markup:
     return Markup("<br>").join(escape(line) for line in text.splitlines())
 
 
-_FILTERS = (money, exact_money, count, compact, duration, seconds, percent, day, short_day, moment, change, lines)
+_FILTERS = (
+    money,
+    fine_money,
+    exact_money,
+    count,
+    compact,
+    duration,
+    seconds,
+    percent,
+    day,
+    short_day,
+    moment,
+    precise,
+    change,
+    lines,
+)
 FILTERS: dict[str, Callable[..., Any]] = {filter.__name__: filter for filter in _FILTERS}

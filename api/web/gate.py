@@ -54,7 +54,8 @@ async def _pass(request: Request, audience: Audience, handle: Handler) -> Respon
     if audience is Audience.ADMINS and not (viewer and viewer.is_admin):
         raise NotFound(f"There is nothing at {request.url.path}.")
     if request.method not in _SAFE:
-        await _refuse_foreign(request, viewer)
+        # Anyone's form may have been open since before this person logged in, in another tab.
+        await _refuse_foreign(request, None if audience is Audience.ANYONE else viewer)
     view = request.state.view = View(request, cookies, viewer)
     with audit.acting(_actor(viewer, view.address)):
         response = await handle(request)

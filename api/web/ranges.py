@@ -7,6 +7,7 @@ from datetime import date, timedelta
 LONGEST = timedelta(days=400)
 _LABELS = {
     "today": "Today",
+    "yesterday": "Yesterday",
     "7d": "7 days",
     "30d": "30 days",
     "month": "This month",
@@ -67,6 +68,9 @@ def _usual(name: str, today: date) -> DateRange:
     match name:
         case "today":
             return DateRange(today, today, today, name)
+        case "yesterday":
+            day = today - timedelta(days=1)
+            return DateRange(day, day, today, name)
         case "month":
             return DateRange(today.replace(day=1), today, today, name)
         case "last-month":

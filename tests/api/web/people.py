@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from playwright.async_api import Page
-from sqlalchemy import update
+from sqlalchemy import insert
 
-from core import accounts, logins, sessions
+from core import accounts, sessions
 from core.ids import new_id
+from core.passwords import hash_password
 from core.resources import Resources
 from core.settings import Settings
-from core.tables import Account
+from core.tables import Login
 
 PASSWORD = "correct horse battery"
 
@@ -23,14 +24,20 @@ class Person:
     password: str = PASSWORD
 
 
+#: All have one password, and hashing it takes its time.
+_hashes: list[str] = []
+
+
 async def add_person(resources: Resources, username: str = "", *, is_admin: bool = False) -> Person:
     """An account of its own, and its login."""
+    if not _hashes:
+        _hashes.append(await hash_password(PASSWORD))
     async with resources.database.transaction() as tx:
         account = await accounts.ensure(tx, username or f"user-{new_id()}", "Some User", is_admin=is_admin)
-        if is_admin:
-            await tx.execute(update(Account).where(Account.id == account.id).values(is_admin=True))
-        login = await logins.create(tx, account.id, f"{account.username}@example.com", PASSWORD)
-    return Person(account.id, account.username, login.id, login.email)
+        login_id, email = new_id(), f"{account.username}@example.com"
+        row = {"id": login_id, "account_id": account.id, "email": email, "password_hash": _hashes[0]}
+        await tx.execute(insert(Login).values(**row))
+    return Person(account.id, account.username, login_id, email)
 
 
 async def cookie_of(resources: Resources, person: Person) -> str:
