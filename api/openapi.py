@@ -59,9 +59,8 @@ _TAGS = {
     "audit": "Who did what, from where, and what it changed.",
     "account": "Who is calling, and what was used.",
     "usage": "What was used and charged: sums, records, and tables for accountants and cost tools.",
-    "billing": "The wallet of an account, what moves its money, and limits to it.",
     "prices": "What a second of a hardware and the outputs of a model cost.",
-    "billing": "What is owed, and how it is paid.",
+    "billing": "The wallet of an account: what it has and owes, how it is paid, and limits to it.",
 }
 
 #: Verbs that are about more than one thing.
@@ -145,7 +144,7 @@ def _summary(operation_id: str) -> str:
     *nouns, verb = operation_id.split(".")
     singular = [re.sub("s$", "", re.sub("ies$", "y", noun)) for noun in nouns]
     things = [*singular[:-1], *nouns[-1:]] if verb in _OF_MANY else singular
-    return " ".join([verb.capitalize(), *things]).replace("_", " ")
+    return " ".join([verb.capitalize(), *things])
 
 
 def _security(access: Access, is_visited: bool) -> list[dict[str, list[str]]]:
