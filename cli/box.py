@@ -173,14 +173,17 @@ class Box:
         }
         write_private(self._ready_file, json.dumps(ready, indent=2) + "\n")
         self._console.print(f"\nMillrace is ready at {url}. Ctrl-C stops it.\n", markup=False, highlight=False)
-        self._tell(f"Its pages are for {self._settings.admin_email}; {self._where_the_password_is()}.\n")
         # Not wrapped: what is printed is what is pasted.
+        pages = (
+            f"Its pages, at the same address, are for {self._settings.admin_email}; {self._where_the_password_is()}.\n"
+        )
+        self._console.out(pages, highlight=False)
         self._console.out(example(ready["api_url"], ready["token"]), highlight=False)
 
     def _where_the_password_is(self) -> str:
         if self._settings.admin_password:
-            return "the first password was MILLRACE_ADMIN_PASSWORD"
-        return f"the first password is admin_password in {secrets_file(self._settings)}"
+            return "the first password is MILLRACE_ADMIN_PASSWORD"
+        return f"the first password is in {secrets_file(self._settings)} as admin_password"
 
     def _tell(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)

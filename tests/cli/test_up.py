@@ -6,8 +6,10 @@ import signal
 import stat
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -49,6 +51,20 @@ def test_first_start_says_where_it_is_and_how_to_use_it(up: Up) -> None:
     for name in ("ready.json", "secrets.json"):
         assert stat.S_IMODE((up.data / name).stat().st_mode) == 0o600
     assert up.pids().keys() == EVERYTHING
+
+
+def test_the_admin_logs_in_to_the_pages_with_the_password_in_the_file_it_names(up: Up) -> None:
+    up.wait_for(lambda: " are for admin@localhost; " in up.output)
+    named = re.search(r"the first password is in (\S+) as admin_password", up.output)
+    assert named
+    password = json.loads(Path(named[1]).read_text())["admin_password"]
+    assert password not in up.output
+    fields = urllib.parse.urlencode({"email": "admin@localhost", "password": password}).encode()
+    url = f"http://localhost:{up.port}"
+    request = urllib.request.Request(f"{url}/login", fields, {"Origin": url})
+    cookies = urllib.request.HTTPCookieProcessor()
+    with urllib.request.build_opener(urllib.request.ProxyHandler({}), cookies).open(request, timeout=30) as response:
+        assert "admin@localhost" in response.read().decode()
 
 
 def test_the_printed_example_works_as_it_is_printed(up: Up) -> None:

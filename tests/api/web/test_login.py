@@ -5,12 +5,13 @@ import re
 import httpx
 import pytest
 from fastapi import Response
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from api.web.cookies import Cookies
 from api.web.routes.home import HOME
 from api.web.throttle import TRIES_PER_ADDRESS, TRIES_PER_EMAIL, count_try
 from core import logins, sessions
+from core.database import seconds_from_now
 from core.errors import TooManyRequests
 from core.ids import new_id
 from core.redis import open_redis
@@ -99,6 +100,18 @@ async def test_logging_out_ends_the_session_and_not_only_its_cookie(
     assert (answer.status_code, answer.headers["location"]) == (303, "/login")
     assert any(re.match('millrace-session="";.*Max-Age=0', each) for each in answer.headers.get_list("set-cookie"))
     assert not await is_open(resources, secret)
+
+
+async def test_who_comes_back_within_two_weeks_stays_logged_in(
+    member: httpx.AsyncClient, resources: Resources, person: Person
+) -> None:
+    assert "set-cookie" not in (await member.get(SETTINGS)).headers
+    soon = seconds_from_now(60)
+    async with resources.database.transaction() as tx:
+        await tx.execute(update(Session).where(Session.login_id == person.login_id).values(expires_at=soon))
+    answer = await member.get(SETTINGS)
+    assert "Max-Age=1209600" in answer.headers["set-cookie"]
+    assert "set-cookie" not in (await member.get(SETTINGS)).headers
 
 
 @pytest.mark.parametrize(
