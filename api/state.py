@@ -12,6 +12,7 @@ from sqlalchemy import Row
 from api.funds import Funds
 from api.queueing import Queueing
 from api.ratelimit import Limits
+from api.viewing import Views
 from api.waiting import Waiter
 from core import catalog, deployments, files, tokens
 from core.catalog import Runnable
@@ -37,6 +38,7 @@ class State:
         self.queueing = Queueing(resources)
         self.funds = Funds(resources.database)
         self.limits = Limits(resources.settings, resources.redis)
+        self.views = Views(resources.database)
         self._accounts: TTLCache[str, Row] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
         self._runnables: TTLCache[tuple[str, ...], Runnable] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
         self._run_counts: TTLCache[str, int] = TTLCache(_REMEMBERED, _RUN_COUNT_SECONDS)

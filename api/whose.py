@@ -22,9 +22,11 @@ async def _one(state: StateDep, caller: Caller, account: _Username = None) -> Ro
     admin(caller)
     async with state.database.autocommit() as tx:
         try:
-            return await accounts.by_username(tx, account)
+            row = await accounts.by_username(tx, account)
         except NotFound:
             raise Invalid(f"There is no account {account}.") from None
+    await state.views.note(caller.id, row)
+    return row
 
 
 async def _one_or_all(state: StateDep, caller: Caller, account: _Username = None) -> Row | None:
