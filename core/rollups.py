@@ -7,7 +7,7 @@ compares with.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, case, cast, func, literal, literal_column, select
+from sqlalchemy import BigInteger, Numeric, Select, case, cast, func, literal, literal_column, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core import prices
@@ -44,7 +44,8 @@ def cost() -> Any:
     so it is those that cost."""
     book = prices.standing(prices.COST, RECORD.c.hardware_sku, None, RECORD.c.ended_at)
     per_hour = select(book.c.nanos_per_unit).scalar_subquery()
-    nanos = RECORD.c.micros * func.coalesce(per_hour, 0) / literal_column(f"{MICROS_PER_HOUR}::numeric")
+    # An hour of a machine that costs 3 dollars is more than a bigint of both holds.
+    nanos = cast(RECORD.c.micros, Numeric) * func.coalesce(per_hour, 0) / MICROS_PER_HOUR
     return case((RECORD.c.cause_kind == PREDICTION, 0), else_=cast(func.floor(nanos), BigInteger))
 
 
