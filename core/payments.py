@@ -31,7 +31,7 @@ log = get_logger()
 CURRENCY = "usd"
 NANOS_PER_CENT = NANOS_PER_DOLLAR // 100
 LEAST_NANOS, MOST_NANOS = 5 * NANOS_PER_DOLLAR, 10_000 * NANOS_PER_DOLLAR
-#: Each is asked after at the provider until it has ended.
+#: Pages to pay on. Each is asked after at the provider until it has ended.
 MOST_OPEN = 20
 
 TABLE = TopUp.__table__
@@ -136,7 +136,7 @@ async def start(
     row = await tx.first(starting.on_conflict_do_nothing(index_elements=["id"]).returning(TABLE))
     if row is None:
         return await get(tx, account_id, id)
-    if await _open_count(tx, account_id) > MOST_OPEN:
+    if kind is TopUpKind.CHECKOUT and await _open_count(tx, account_id) > MOST_OPEN:
         raise Conflict(f"{MOST_OPEN} top-ups of this account are open already: pay one, or wait until they expire.")
     after = {"amount_nanos": amount_nanos, "kind": kind.value}
     await audit.record(tx, "top_up.start", f"top_up:{id}", account_id=account_id, after=after)
@@ -144,8 +144,8 @@ async def start(
 
 
 async def _open_count(tx: Transaction, account_id: str) -> int:
-    pending = (TABLE.c.account_id == account_id, TABLE.c.status == TopUpStatus.PENDING)
-    return await tx.scalar(select(func.count()).select_from(TABLE).where(*pending))
+    own = (TABLE.c.account_id == account_id, TABLE.c.kind == TopUpKind.CHECKOUT)
+    return await tx.scalar(select(func.count()).where(*own, TABLE.c.status == TopUpStatus.PENDING.value))
 
 
 async def refer(tx: Transaction, id: str, reference: str | None) -> None:

@@ -47,7 +47,7 @@ async def _provider(state: StateDep) -> PaymentProvider:
 Provider = Annotated[PaymentProvider, Depends(_provider)]
 
 
-@router.post("/top-ups", operation_id="billing.top_ups.create", status_code=201, response_model=NewTopUpResponse)
+@router.post("/top-ups", operation_id="billing.topups.create", status_code=201, response_model=NewTopUpResponse)
 @needs(Scope.ADMIN, creates=True)
 async def create(body: TopUpRequest, state: StateDep, caller: Caller, new_id: NewId, provider: Provider) -> Json:
     """Start a top-up, which is paid by card on the page whose URL is answered; the card is saved by that."""
@@ -56,7 +56,7 @@ async def create(body: TopUpRequest, state: StateDep, caller: Caller, new_id: Ne
     return Json({**_top_up(row), "url": url}, 201)
 
 
-@router.get("/top-ups", operation_id="billing.top_ups.list", response_model=Page[TopUpResponse])
+@router.get("/top-ups", operation_id="billing.topups.list", response_model=Page[TopUpResponse])
 @needs(Scope.BILLING)
 async def list_top_ups(request: Request, state: StateDep, caller: Caller, tx: Reading, cursor: Cursor) -> Json:
     """List the top-ups by card, newest first, with those that failed or expired."""
@@ -64,14 +64,14 @@ async def list_top_ups(request: Request, state: StateDep, caller: Caller, tx: Re
     return Json(page(state.settings, request, rows, PAGE_SIZE, [_top_up(row) for row in rows[:PAGE_SIZE]]))
 
 
-@router.get("/top-ups/{top_up_id}", operation_id="billing.top_ups.get", response_model=TopUpResponse)
+@router.get("/top-ups/{top_up_id}", operation_id="billing.topups.get", response_model=TopUpResponse)
 @needs(Scope.BILLING)
 async def get(top_up_id: str, caller: Caller, tx: Reading) -> Json:
     """Get a top-up. Once it has succeeded, its amount is in the wallet."""
     return Json(_top_up(await payments.get(tx, caller.id, top_up_id)))
 
 
-@router.get("/payment-method", operation_id="billing.payment_method.get", response_model=PaymentMethodResponse)
+@router.get("/payment-method", operation_id="billing.method.get", response_model=PaymentMethodResponse)
 @needs(Scope.BILLING)
 async def get_method(caller: Caller, tx: Reading) -> Json:
     """Get the saved payment method, and when it recharges by itself."""
@@ -81,7 +81,7 @@ async def get_method(caller: Caller, tx: Reading) -> Json:
     return Json(_method(row))
 
 
-@router.delete("/payment-method", operation_id="billing.payment_method.delete", status_code=204)
+@router.delete("/payment-method", operation_id="billing.method.delete", status_code=204)
 @needs(Scope.ADMIN)
 async def delete_method(state: StateDep, caller: Caller, provider: Provider) -> Response:
     """Forget the saved payment method, here and at the provider; nothing is charged by itself any more."""
@@ -91,7 +91,7 @@ async def delete_method(state: StateDep, caller: Caller, provider: Provider) -> 
 
 @router.put(
     "/payment-method/recharge",
-    operation_id="billing.payment_method.recharge.update",
+    operation_id="billing.method.recharge.update",
     response_model=PaymentMethodResponse,
 )
 @needs(Scope.ADMIN)
@@ -101,7 +101,7 @@ async def set_recharge(body: RechargeRequest, caller: Caller, _: Provider, tx: T
     return Json(_method(await payment_methods.set_recharge(tx, caller.id, *bounds)))
 
 
-@router.delete("/payment-method/recharge", operation_id="billing.payment_method.recharge.delete", status_code=204)
+@router.delete("/payment-method/recharge", operation_id="billing.method.recharge.delete", status_code=204)
 @needs(Scope.ADMIN)
 async def stop_recharge(caller: Caller, tx: Tx) -> Response:
     """Charge nothing by itself any more; the method stays saved."""

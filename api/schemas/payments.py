@@ -12,7 +12,7 @@ from core.pricing import nanos
 _PATH = r"^/($|[A-Za-z0-9._~%?#=&-][A-Za-z0-9._~%?#=&/-]*$)"
 
 Dollars = Annotated[
-    str, Field(pattern=r"^\d{1,5}(\.\d{1,2})?$", description="In whole cents.", examples=["25", "99.50"])
+    str, Field(pattern=r"^[0-9]{1,5}(\.[0-9]{1,2})?$", description="In whole cents.", examples=["25", "99.50"])
 ]
 Path = Annotated[str, Field(max_length=500, pattern=_PATH)]
 

@@ -10,7 +10,7 @@ import pytest
 from core import paying, payment_methods, payments
 from core.errors import BadRequest, Conflict, Invalid, NotFound, Unavailable
 from core.ids import new_id
-from core.payments import TopUpStatus
+from core.payments import TopUpKind, TopUpStatus
 from core.resources import Resources
 from core.stripe_payments import StripePayments
 from core.tables import AuditEvent, PaymentEvent
@@ -231,6 +231,9 @@ async def test_pages_are_not_opened_without_end(till: Till) -> None:
         await till.checkout(account, 5)
     with pytest.raises(Conflict, match="open already"):
         await till.checkout(account, 5)
+    # What recharges by itself does not wait for that.
+    async with till.database.transaction() as tx:
+        await payments.start(tx, new_id(), account.id, TopUpKind.RECHARGE, dollars(5), "stripe", "auto-recharge")
 
 
 async def test_a_forgotten_method_is_gone_at_both_ends(till: Till) -> None:
