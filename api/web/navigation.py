@@ -24,8 +24,8 @@ class Link:
 
 
 AREAS = (
-    Area("Account", (Entry("Settings", "/account/settings"),)),
-    Area("Administration", (), admin=True),
+    Area("Account", (Entry("Billing", "/account/billing"), Entry("Settings", "/account/settings"))),
+    Area("Administration", (Entry("Billing", "/admin/billing"),), admin=True),
 )
 
 

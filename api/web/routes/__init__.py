@@ -2,8 +2,10 @@
 
 from fastapi import APIRouter
 
+from api.web.billing import router as billing
 from api.web.routes import home, login, settings
 
 web = APIRouter(include_in_schema=False)
 for module in (home, login, settings):
     web.include_router(module.router)
+web.include_router(billing.router)
