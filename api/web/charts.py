@@ -21,6 +21,7 @@ _MOST_LABELS = 8
 _BAR_SHARE = 0.74
 _WIDEST_BAR = 6.0
 _TICKS = 4
+_DENSE = 45
 #: A run that cost next to nothing is still seen, and can be clicked.
 _LEAST_PIXELS = 1.0
 
@@ -115,6 +116,8 @@ class StackedBars:
     ticks: list[Tick]
     legend: list[Entry]
     total: str
+    is_dense: bool
+    """Bars are so narrow that the gaps between their segments would eat them."""
     height: int = HEIGHT
     baseline: int = _BASELINE
 
@@ -138,6 +141,7 @@ def stacked_bars(title: str, columns: Sequence[Column], series: Sequence[Series]
             for shade, each in shown
         ],
         total=total,
+        is_dense=len(columns) > _DENSE,
     )
 
 

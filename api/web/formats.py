@@ -62,7 +62,7 @@ def duration(micros: int) -> str:
         return f"{seconds:.3g}{_NARROW}s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes}{_NARROW}m {rest}{_NARROW}s"
+        return f"{minutes}{_NARROW}m {rest:02}{_NARROW}s"
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
         return f"{hours}{_NARROW}h {minutes:02}{_NARROW}m"
