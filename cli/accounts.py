@@ -1,12 +1,22 @@
-"""`millrace account delete`: what only an operator does to accounts."""
+"""`millrace account create|list|delete`: what only an operator does to accounts."""
 
 import sys
 
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
 from cli.errors import Refusal
 from cli.operating import Work, account_named, operate
-from core import closing
-from core.errors import Conflict
+from core import accounts, closing
+from core.accounts import Terms
+from core.errors import Conflict, Invalid
+from core.pricing import dollars, nanos
 from core.resources import Resources
+from core.settings import Settings
+
+# In a pipe there is no width to fit into: whoever reads it there wants whole lines.
+_PIPE_COLUMNS = 1000
 
 _ASKED = """\
 Deleting {name} revokes its tokens and logins, cancels its predictions, disables its deployments and makes its models \
@@ -44,11 +54,58 @@ def _ask(username: str) -> None:
         raise Refusal("Nothing was deleted.")
 
 
-_VERBS = {"delete": delete}
+def create(username: str, name: str, type: str) -> Work:
+    """With a wallet on the terms that the settings have for new accounts. Raises `Refusal`."""
+    if type not in ("user", "organization"):
+        raise Refusal(f"An account is a user or an organization, not {type}.")
+
+    async def work(resources: Resources) -> None:
+        terms = _terms(resources.settings)
+        try:
+            async with resources.database.transaction() as tx:
+                await accounts.create(tx, username, name or username, terms, type)
+        except (Conflict, Invalid) as error:
+            raise Refusal(str(error)) from None
+        sys.stdout.write(f"{username} is there; `millrace token create --account {username}` lets somebody in.\n")
+
+    return work
+
+
+def list_all() -> Work:
+    async def work(resources: Resources) -> None:
+        async with resources.database.autocommit() as tx:
+            rows = await accounts.with_balances(tx)
+        whole = [Column(name, no_wrap=True) for name in ("account", "type")]
+        money = [Column(name, no_wrap=True, justify="right") for name in ("balance", "limit")]
+        table = Table(*whole, *money, "since", "name", box=None, pad_edge=False)
+        for row in rows:
+            limit = "none" if row.credit_limit_nanos is None else dollars(row.credit_limit_nanos)
+            since = f"{row.created_at:%Y-%m-%d}" + (f", deleted {row.deleted_at:%Y-%m-%d}" if row.deleted_at else "")
+            table.add_row(row.username, row.type, dollars(row.balance_nanos), limit, since, Text(row.name))
+        Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
+
+    return work
+
+
+def _terms(settings: Settings) -> Terms:
+    """Raises `Refusal`."""
+    try:
+        limit = nanos(settings.credit_limit) if settings.credit_limit else None
+        return Terms(limit, nanos(settings.starting_credit))
+    except ValueError as error:
+        raise Refusal(f"MILLRACE_CREDIT_LIMIT and MILLRACE_STARTING_CREDIT are dollars, but {error}") from None
+
+
+_VERBS = {"create": create, "list": list_all, "delete": delete}
 
 
 def main() -> int:
-    return operate(_VERBS[sys.argv[1]](*sys.argv[2:]))
+    try:
+        work = _VERBS[sys.argv[1]](*sys.argv[2:])
+    except Refusal as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return operate(work)
 
 
 if __name__ == "__main__":

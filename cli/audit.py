@@ -1,9 +1,9 @@
 """`millrace audit export|verify`: the audit log past the api, all of it or that of one account."""
 
 import sys
-from datetime import UTC, datetime
 
 from cli.errors import Refusal
+from cli.moments import moment
 from cli.operating import Work, account_named, operate
 from core import audit, audit_trail
 from core.audit_trail import BrokenChain, Filter, Head
@@ -14,7 +14,7 @@ def export(format: str, account: str, action: str, since: str, until: str) -> Wo
     """To stdout, oldest first. On record itself, like an export by the api."""
     if format not in ("jsonl", "csv"):
         raise Refusal(f"There is no format {format}: choose jsonl or csv.")
-    times = {"since": _moment(since), "until": _moment(until)}
+    times = {"since": moment(since), "until": moment(until)}
 
     async def work(resources: Resources) -> None:
         async with resources.database.transaction() as tx:
@@ -47,17 +47,6 @@ def verify(head: str) -> Work:
 
 
 _VERBS = {"export": export, "verify": verify}
-
-
-def _moment(text: str) -> datetime | None:
-    """A day or a moment, in UTC unless it says otherwise. Raises `Refusal`."""
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Refusal(f"{text!r} is no moment: write it like 2026-01-31 or 2026-01-31T12:00:00Z.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _head(text: str) -> Head | None:

@@ -23,6 +23,8 @@ token = typer.Typer(no_args_is_help=True, help="Tokens that clients show to the 
 commands.add_typer(token, name="token")
 account = typer.Typer(no_args_is_help=True, help="Accounts, past the api.")
 commands.add_typer(account, name="account")
+billing = typer.Typer(no_args_is_help=True, help="Money: wallets, what moves them, and prices. Amounts are dollars.")
+commands.add_typer(billing, name="billing")
 audit = typer.Typer(no_args_is_help=True, help="The log of who did what, to be read and proven.")
 commands.add_typer(audit, name="audit")
 login = typer.Typer(no_args_is_help=True, help="People who may open the pages, by email and password.")
@@ -87,6 +89,22 @@ def revoke(
     _replace_with("cli.tokens", "revoke", account, id)
 
 
+@account.command("create")
+def create_account(
+    username: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
+    name: Annotated[str, typer.Option(help="As it is shown; default: the username.")] = "",
+    type: Annotated[str, typer.Option(help="user or organization.")] = "user",
+) -> None:
+    """Make an account with a wallet, on the terms that the settings have for new ones."""
+    _replace_with("cli.accounts", "create", username, name, type)
+
+
+@account.command("list")
+def list_accounts() -> None:
+    """Show the accounts and what they have."""
+    _replace_with("cli.accounts", "list")
+
+
 @account.command("delete")
 def delete_account(
     name: Annotated[str, typer.Argument(help="Its username.")],
@@ -116,6 +134,104 @@ def verify_audit(
 ) -> None:
     """Prove that no event was changed, removed or put between; and print the head of the chain."""
     _replace_with("cli.audit", "verify", head)
+
+
+Username = Annotated[str, typer.Argument(help="The account's username.")]
+Dollars = Annotated[str, typer.Argument(help="Dollars, like 12.50.")]
+Reason = Annotated[str, typer.Option(help="Why: whoever looks at the bill will ask.")]
+Expires = Annotated[str, typer.Option(help="A day or moment, in UTC: what is left then is taken away.")]
+Priority = Annotated[int | None, typer.Option(help="The lowest is used first.", min=0, max=1000)]
+Begins = Annotated[str, typer.Option("--from", help="A day or moment to come, in UTC. Default: now.")]
+
+
+@billing.command()
+def balance(account: Username) -> None:
+    """Show what an account has, what is held, and how it pays."""
+    _replace_with("cli.billing", "balance", account)
+
+
+@billing.command("top-up")
+def top_up(
+    account: Username, amount: Dollars, reason: Reason, expires: Expires = "", priority: Priority = None
+) -> None:
+    """Put money into a wallet that was paid outside of this server."""
+    _replace_with("cli.billing", "top-up", account, amount, reason, expires, _text(priority))
+
+
+@billing.command()
+def promote(
+    account: Username, amount: Dollars, reason: Reason, expires: Expires = "", priority: Priority = None
+) -> None:
+    """Give an account credit, which is used before what it paid."""
+    _replace_with("cli.billing", "promote", account, amount, reason, expires, _text(priority))
+
+
+@billing.command()
+def adjust(
+    account: Username,
+    amount: Dollars,
+    reason: Reason,
+    owe: Annotated[bool, typer.Option("--owe", help="Even where it is not there any more; then it is owed.")] = False,
+) -> None:
+    """Take money out of a wallet: a slip put right, or a payment that went back."""
+    _replace_with("cli.billing", "adjust", account, amount, reason, "owe" if owe else "")
+
+
+@billing.command()
+def refund(
+    prediction: Annotated[str, typer.Argument(help="Its id.")],
+    reason: Reason,
+    amount: Annotated[str, typer.Argument(help="Dollars. Default: all of it.")] = "",
+) -> None:
+    """Give back what a prediction was charged."""
+    _replace_with("cli.billing", "refund", prediction, amount, reason)
+
+
+@billing.command()
+def terms(
+    account: Username,
+    limit: Annotated[str, typer.Option(help="What it may owe: 0 is prepaid, `none` without limit.")] = "",
+    when_empty: Annotated[str, typer.Option(help="stop or finish: what becomes of what runs then.")] = "",
+    low_balance: Annotated[str, typer.Option(help="Below this its owner is told; `none`: never.")] = "",
+) -> None:
+    """Set how an account pays; what is not named stays as it is."""
+    _replace_with("cli.billing", "terms", account, limit, when_empty, low_balance)
+
+
+@billing.command("prices")
+def list_prices(subject: Annotated[str, typer.Argument(help="A hardware or `owner/name`. Default: all.")] = "") -> None:
+    """Show every price there is, was and will be."""
+    _replace_with("cli.billing", "prices", subject)
+
+
+@billing.command()
+def price(
+    subject: Annotated[str, typer.Argument(help="SKU of a hardware, or `owner/name` of a model.")],
+    amount: Annotated[str, typer.Argument(help="Dollars a second, or a unit; `none`: no more.")],
+    metric: Annotated[str, typer.Option(help="What a model counts, like image_count.")] = "",
+    account: Annotated[str, typer.Option(help="For this account alone. Default: for everybody.")] = "",
+    free: Annotated[int, typer.Option(help="So many units a month cost nothing.", min=0)] = 0,
+    step: Annotated[list[str] | None, typer.Option(help="Beyond so many: 1000:0.5; repeatable.")] = None,
+    begins: Begins = "",
+    reason: Annotated[str, typer.Option(help="For the book.")] = "",
+) -> None:
+    """Set a price, from now on or from a day to come. What has started keeps its own."""
+    _replace_with("cli.billing", "price", subject, amount, metric, account, str(free), begins, reason, *(step or ()))
+
+
+@billing.command()
+def cost(
+    sku: Annotated[str, typer.Argument(help="Of a hardware.")],
+    amount: Annotated[str, typer.Argument(help="Dollars an hour; `none`: not known any more.")],
+    begins: Begins = "",
+    reason: Annotated[str, typer.Option(help="For the book.")] = "",
+) -> None:
+    """Say what an hour of a hardware costs you: margins are counted with it."""
+    _replace_with("cli.billing", "cost", sku, amount, begins, reason)
+
+
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)
 
 
 Email = Annotated[str, typer.Argument(help="As `millrace login list` shows it.")]

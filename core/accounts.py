@@ -3,6 +3,7 @@
 import base64
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Row, func, select, update
@@ -12,7 +13,7 @@ from core import audit, credits, wallets
 from core.database import Transaction, seconds_from_now
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import new_id
-from core.tables import Account
+from core.tables import Account, Wallet
 
 _USERNAME = re.compile(r"(?=.{1,39}$)[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -71,6 +72,14 @@ async def create(tx: Transaction, username: str, name: str, terms: Terms, type: 
         given = {"kind": credits.PROMOTIONAL, "amount_nanos": terms.starting_credit_nanos, "actor": "new accounts"}
         await credits.add(tx, row.id, reason="Starting credit", **given)
     return row
+
+
+async def with_balances(tx: Transaction) -> Sequence[Row]:
+    """All of them, deleted ones as well, by name; with what their wallets have, as of the last fold."""
+    found = select(Account, Wallet.balance_nanos, Wallet.credit_limit_nanos).join(
+        Wallet, Wallet.account_id == Account.id
+    )
+    return await tx.all(found.order_by(Account.username))
 
 
 async def get(tx: Transaction, account_id: str) -> Row:
