@@ -47,8 +47,7 @@ class Sheet(FPDF):
         self.rule(_FOOT - 3)
         self.write_at(LEFT, _FOOT, self._foot, size=7.5, colour=FAINT)
         # The number of pages is known last: room is left for one that is as wide as this page's.
-        self.set_font(SANS, "", 7.5)
-        wide = self.get_string_width(f"Page {self.page_no()} of {self.page_no()}")
+        wide = self.width_of(f"Page {self.page_no()} of {self.page_no()}", 7.5)
         self.write_at(RIGHT - wide, _FOOT, f"Page {self.page_no()} of {{nb}}", size=7.5, colour=FAINT)
 
     def write_at(
@@ -62,9 +61,8 @@ class Sheet(FPDF):
         colour: Colour = INK,
         align: str = "L",
         width: float = WIDTH,
-    ) -> float:
-        """One line; smaller where it is wider than `width`. `x` is its right end where it is aligned right. Returns how
-        wide it is."""
+    ) -> None:
+        """One line; smaller where it is wider than `width`. `x` is its right end where it is aligned right."""
         self._set(text, bold, size)
         wide = self.get_string_width(text)
         if wide > width:
@@ -74,7 +72,6 @@ class Sheet(FPDF):
         self.set_text_color(*colour)
         self.set_xy(x - wide if align == "R" else x, y)
         self.cell(wide, size * _LEADING, text, align="L")
-        return wide
 
     def write_block(
         self, x: float, y: float, text: str, width: float, *, size: float = 9, bold: bool = False, colour: Colour = INK
@@ -84,6 +81,10 @@ class Sheet(FPDF):
             self.write_at(x, y, line, size=size, bold=bold, colour=colour, width=width)
             y += size * _LEADING
         return y
+
+    def width_of(self, text: str, size: float) -> float:
+        self._set(text, False, size)
+        return self.get_string_width(text)
 
     def broken(self, text: str, width: float, *, size: float = 9, bold: bool = False) -> list[str]:
         self._set(text, bold, size)

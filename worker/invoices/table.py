@@ -96,8 +96,9 @@ class Table:
         """What is less than a cent is there for whoever adds it up, and in nobody's way."""
         text, beyond = exact(nanos, self._locale, self._digits), self._digits - 2
         cents, rest = (text[:-beyond], text[-beyond:]) if beyond else (text, "")
-        wide = self._sheet.write_at(RIGHT, y, rest, size=8.5, colour=FAINT, align="R", width=_AMOUNT_WIDTH)
+        wide = self._sheet.width_of(rest, 8.5)
         self._sheet.write_at(RIGHT - wide, y, cents, size=8.5, align="R", width=_AMOUNT_WIDTH - wide)
+        self._sheet.write_at(RIGHT - wide, y, rest, size=8.5, colour=FAINT)
 
 
 def _grouped(lines: Sequence[Mapping[str, Any]], locale: str) -> dict[str, list[_Row]]:
