@@ -11,6 +11,7 @@
     tries:<kind>:<digest>        api          15 min                how often an email or an address tried to log in
     unanswered:<digest>          api          15 s                  ids of equal posts whose clients were gone
     held:<digest>                api          90 s, renewed         how many equal posts of hasty clients wait
+    books:proof                  api          until the next one    what the last proof from the pages found
     finished  (channel)          core         –                     ids of predictions that reached a terminal status
     node:<id> (channel)          node         –                     `converge`, or `cancel <prediction>`
 
@@ -30,6 +31,7 @@ FINISHED_CHANNEL = "finished"
 SCHEDULER_BELL = "bell:scheduler"
 DELIVERY_BELL = "bell:deliveries"
 PASSING_WEBHOOKS = "webhooks:passing"
+LAST_PROOF = "books:proof"
 
 # Blocking reads wait at most this long, well inside the socket's timeout, so that a dead peer is noticed.
 BLOCK_SECONDS = 5

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-from sqlalchemy import Row, insert
+from sqlalchemy import Row, insert, select
 
 from core import accounts, by_hand, catalog, credits, folding, limits, predictions, tokens, wallets
 from core.catalog import Runnable
@@ -20,14 +20,14 @@ from core.lifecycle import PredictionStatus
 from core.predictions import Outcome, Request
 from core.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR, amount_nanos
 from core.resources import Resources
-from core.tables import CapacityHour, Price
+from core.tables import CapacityHour, Price, UsageRecord
 from tests.support.factories import TEXT_OUTPUT, add_instance, add_node
-from tests.support.past_use import give_back, use
+from tests.support.past_use import use
 
 L40S, H100 = "gpu-l40s", "gpu-h100"
 PRICES = {L40S: 975_000, H100: 1_525_000}
 #: An hour of it, to the operator.
-COSTS = {L40S: 1_150_000_000, H100: 2_400_000_000}
+COSTS = {L40S: 450_000_000, H100: 950_000_000}
 _NAMES = {L40S: "Nvidia L40S GPU", H100: "Nvidia H100 GPU"}
 _MODELS = {"upscale": L40S, "segment": L40S, "transcribe": H100, "embed": L40S, "product-shots": H100}
 _OWNERS = {"upscale": 0, "segment": 0, "transcribe": 1, "embed": 1, "product-shots": 2}
@@ -68,15 +68,20 @@ async def furnish(resources: Resources, suffix: str = "", days: int = DAYS) -> S
         await _limits(tx, teams)
     names = {name: runnable.model for name, runnable in runnables.items()}
     today = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    failed = None
     for back in range(days, 0, -1):
         async with resources.database.transaction() as tx:
             day = today - timedelta(days=back)
-            await _day(tx, random, day, teams, names, [token.id for token, _ in used])
+            failed = await _day(tx, random, day, teams, names, [token.id for token, _ in used]) or failed
             await _capacity(tx, day)
     async with resources.database.transaction() as tx:
-        await give_back(tx, teams[0], now() - timedelta(days=3), 40_000_000, reason="Blurred outputs on 19 May")
         while await folding.fold(tx):
             pass
+    if failed:
+        async with resources.database.transaction() as tx:
+            usage = await tx.one(select(UsageRecord).where(UsageRecord.id == failed))
+            reason = "The driver of this machine was broken that day"
+            await by_hand.refund(tx, usage, id=new_id(), amount_nanos=None, reason=reason, actor="admin")
     run_id = await _run(resources, teams[0], runnables["upscale"], used[0][0].id)
     return Scene(teams, names, run_id)
 
@@ -109,35 +114,38 @@ async def _money(tx: Transaction, teams: tuple[Row, ...]) -> None:
     await wallets.set_terms(tx, teams[0].id, credit_limit_nanos=0, low_balance_nanos=20 * NANOS_PER_DOLLAR)
     await wallets.set_terms(tx, teams[1].id, credit_limit_nanos=500 * NANOS_PER_DOLLAR)
     await wallets.set_terms(tx, teams[2].id, credit_limit_nanos=0, low_balance_nanos=50 * NANOS_PER_DOLLAR)
-    await add(teams[0], 500, credits.PAID, "Bank transfer, budget of the second quarter")
+    await add(teams[0], 1200, credits.PAID, "Bank transfer, budget of the second quarter")
     await add(teams[0], 25, credits.PROMOTIONAL, "Launch credit", expires_at=now() + timedelta(days=60))
     await add(teams[1], 100, credits.PROMOTIONAL, "Grant for the transcription study")
-    await add(teams[2], 60, credits.PAID, "Bank transfer")
+    await add(teams[2], 230, credits.PAID, "Bank transfer")
     await by_hand.take(
         tx, teams[2].id, id=new_id(), amount_nanos=2 * NANOS_PER_DOLLAR, reason="Entered twice", actor="admin"
     )
 
 
 async def _limits(tx: Transaction, teams: tuple[Row, ...]) -> None:
-    await limits.put(tx, teams[0].id, scope="account", limit_nanos=60 * NANOS_PER_DOLLAR)
+    await limits.put(tx, teams[0].id, scope="account", limit_nanos=800 * NANOS_PER_DOLLAR)
     model = f"{teams[0].username}/segment"
     await limits.put(
-        tx, teams[0].id, scope="model", subject=model, limit_nanos=15 * NANOS_PER_DOLLAR, stops=False, thresholds=[80]
+        tx, teams[0].id, scope="model", subject=model, limit_nanos=250 * NANOS_PER_DOLLAR, stops=False, thresholds=[80]
     )
 
 
 async def _day(
     tx: Transaction, random: Random, day: datetime, teams: tuple[Row, ...], models: dict[str, str], token_ids: list[str]
-) -> None:
+) -> str | None:
+    """The id of a run that failed, if one did."""
+    failed = None
     weekend = 0.3 if day.weekday() > 4 else 1.0
     for team, habit, token_id in zip(teams, _HABITS, token_ids, strict=True):
         for name, often in habit.items():
             for _ in range(max(1, round(often * weekend * random.uniform(0.5, 1.4)))):
                 ended = day + timedelta(hours=random.triangular(6, 22, 14), seconds=random.uniform(0, 59))
-                await _past_run(tx, random, team, models[name], _MODELS[name], token_id, ended)
+                id, is_failed = await _past_run(tx, random, team, models[name], _MODELS[name], token_id, ended)
+                failed = id if is_failed else failed
     for name, sku in _MODELS.items():
         owner = teams[_OWNERS[name]]
-        for phase, seconds in (("setup", 90), ("idle", 9000), ("active", 6200)):
+        for phase, seconds in (("setup", 90), ("idle", 7000), ("active", 6200)):
             ran = round(seconds * weekend * random.uniform(0.4, 1.3) * MICROS_PER_SECOND)
             is_private = name == "segment"
             price = PRICES[sku] if is_private else 0
@@ -156,14 +164,15 @@ async def _day(
                 price_id=f"hardware:{sku}" if is_private else None,
                 price_nanos_per_second=price,
             )
+    return failed
 
 
 async def _past_run(
     tx: Transaction, random: Random, team: Row, model: str, sku: str, token_id: str, ended: datetime
-) -> None:
-    ran = round(random.lognormvariate(4.2, 0.8) * MICROS_PER_SECOND)
+) -> tuple[str, bool]:
+    ran = round(random.lognormvariate(5.9, 0.7) * MICROS_PER_SECOND)
     failed = random.random() < 0.04
-    await use(
+    id = await use(
         tx,
         team,
         ended,
@@ -180,6 +189,7 @@ async def _past_run(
         price_nanos_per_second=PRICES[sku],
         started_at=ended - timedelta(microseconds=ran),
     )
+    return id, failed
 
 
 async def _capacity(tx: Transaction, day: datetime) -> None:

@@ -4,10 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.dependencies import Reading
+from api.dependencies import Reading, StateDep
+from api.state import State
 from api.web import charts
 from api.web.access import page
 from api.web.billing import idle, usage
+from api.web.billing.books import last_proof
 from api.web.billing.labels import DIMENSIONS, labels
 from api.web.billing.money import KINDS, TONES
 from api.web.billing.options import options
@@ -17,7 +19,7 @@ from api.web.views import Page
 from core import alerts, limits, wallets
 from core.clock import now
 from core.database import Transaction
-from core.reports import balances, capacity, movements
+from core.reports import balances, books, capacity, movements
 from core.reports import usage as sums
 
 router = APIRouter(route_class=PageRoute)
@@ -30,7 +32,7 @@ By = Annotated[str, Query()]
 
 @router.get("")
 @page()
-async def show(view: Page, place: Here, tx: Reading, by: By = "") -> Response:
+async def show(view: Page, place: Here, tx: Reading, state: StateDep, by: By = "") -> Response:
     switches = [name for name in _SWITCHES if name != "account" or place.is_admin]
     by = by if by in switches else "model"
     rows = await sums.by(tx, place.filter, by)
@@ -50,11 +52,11 @@ async def show(view: Page, place: Here, tx: Reading, by: By = "") -> Response:
         "options": await options(tx, place),
     }
     if place.is_admin:
-        return view.render("billing/admin.html", **shared, **await _of_admin(tx, place))
+        return view.render("billing/admin.html", **shared, **await _of_admin(tx, place, state))
     return view.render("billing/own.html", **shared, **await _of_account(tx, view.viewer.account.id))
 
 
-async def _of_admin(tx: Transaction, place: Place) -> dict:
+async def _of_admin(tx: Transaction, place: Place, state: State) -> dict:
     machines = await capacity.machines(tx, place.filter)
     back = await movements.by_kind(tx, place.filter)
     return {
@@ -62,6 +64,8 @@ async def _of_admin(tx: Transaction, place: Place) -> dict:
         "totals": await balances.totals(tx),
         "low": await balances.page(tx, only_low=True, order="spendable", limit=_SHOWN),
         "machines": machines,
+        "quick": await books.quick(tx, now()),
+        "proof": await last_proof(state),
         "steps": idle.steps(place, machines, back),
         "failed": await idle.failed(tx, place.filter),
     }

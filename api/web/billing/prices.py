@@ -1,7 +1,6 @@
 """The price book: what holds now and what held when, and for admins a form that opens a price."""
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from fastapi import APIRouter, Response
 from sqlalchemy import Row
@@ -35,9 +34,16 @@ _KINDS = [
 async def show_book(view: Page, place: Here, tx: Reading) -> Response:
     rows = await _rows(place, tx, view.viewer.account.id)
     names = await balances.usernames(tx, {row.account_id for row in rows if row.account_id})
-    subjects = [(subject, list(each)) for subject, each in groupby(rows, key=lambda row: (row.kind, row.subject))]
+    groups = [(kind, [row for row in rows if row.kind == kind]) for kind, _ in _KINDS]
     hardware = {row.sku: row.name for row in await catalog.list_hardware(tx)}
-    return view.render("billing/prices.html", place=place, subjects=subjects, names=names, hardware=hardware, now=now())
+    return view.render(
+        "billing/prices.html",
+        place=place,
+        groups=[group for group in groups if group[1]],
+        names=names,
+        hardware=hardware,
+        now=now(),
+    )
 
 
 async def _rows(place: Place, tx: Transaction, account_id: str) -> Sequence[Row]:
