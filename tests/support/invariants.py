@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Row, func, select
 
-from core import queue
+from core import ledger, queue
 from core.lifecycle import LIVE_INSTANCE, DeliveryStatus, FailureCode, InstanceStatus, PredictionStatus, WebhookEvent
 from core.pricing import MICROS_PER_SECOND, amount_nanos
 from core.resources import Resources
@@ -62,7 +62,8 @@ async def _balanced(resources: Resources) -> None:
         unbalanced = await tx.all(
             select(LedgerEntry.transaction_id, total).group_by(LedgerEntry.transaction_id).having(total != 0)
         )
-        sides = select(func.count()).where(LedgerEntry.usage_record_id == UsageRecord.id).scalar_subquery()
+        own = LedgerEntry.usage_record_id == UsageRecord.id, LedgerEntry.kind == ledger.Kind.USAGE
+        sides = select(func.count()).where(*own).scalar_subquery()
         uncharged = await tx.all(select(UsageRecord.id, UsageRecord.cause_id).where(sides != 2))
         repeated = await tx.all(
             select(UsageRecord.cause_kind, UsageRecord.cause_id)
@@ -70,7 +71,7 @@ async def _balanced(resources: Resources) -> None:
             .having(func.count() > 1)
         )
     assert not unbalanced, f"transactions that do not sum to zero: {unbalanced}"
-    assert not uncharged, f"usage records without their two ledger entries: {uncharged}"
+    assert not uncharged, f"usage records without the two ledger entries of their charge: {uncharged}"
     assert not repeated, f"causes with more than one usage record: {repeated}"
 
 
