@@ -264,6 +264,12 @@ def disable_login(email: Email) -> None:
     _replace_with("cli.logins", "disable", email)
 
 
+@billing.command()
+def reconcile() -> None:
+    """Show that ledger, balances, usage and predictions agree, or where they do not."""
+    _replace_with("cli.reconcile")
+
+
 @commands.command()
 def version() -> None:
     """Print the version of Millrace."""
