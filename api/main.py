@@ -22,9 +22,9 @@ from api.routes import v1
 from api.state import State
 from core import collector, health
 from core.log import configure
+from core.payment_providers import open_payments
 from core.resources import open_resources
 from core.settings import Settings, get_settings
-from core.stripe_payments import open_payments
 
 _TITLE = "Millrace"
 _VERSION = "0.1.0"

@@ -23,7 +23,7 @@ from core.database import Transaction, seconds_from_now
 from core.errors import Conflict, Invalid, NotFound
 from core.log import get_logger
 from core.payment_methods import Method
-from core.pricing import NANOS_PER_DOLLAR, dollars
+from core.pricing import NANOS_PER_DOLLAR
 from core.tables import Account, LedgerEntry, PaymentEvent, TopUp
 
 log = get_logger()
@@ -119,6 +119,9 @@ class PaymentProvider(Protocol):
 
     def read(self, body: bytes, signature: str | None) -> Told:
         """An event as it came in. Raises `BadRequest` where the provider did not sign it, just now."""
+
+    async def close(self) -> None:
+        """Lets go of its connections."""
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -269,12 +272,12 @@ async def _end(tx: Transaction, row: Row, status: TopUpStatus, reference: str | 
 
 
 async def _mismatched(tx: Transaction, row: Row, payment: Payment) -> Row:
-    taken = f"{payment.cents / 100:.2f} {payment.currency.upper()}"
-    failure = f"The provider took {taken} where {dollars(row.amount_nanos)[:-7]} USD were asked for."
+    # Not in dollars: it may be yen, which have no cents.
+    taken = f"{payment.cents} (smallest units of {payment.currency.upper()})"
+    failure = f"The provider took {taken} where {row.amount_nanos // NANOS_PER_CENT} cents were asked for."
     log.error("payment differs from its top-up", top_up=row.id, reference=payment.reference, taken=taken)
-    await _tell_admins(
-        tx, f"payment_mismatch:{row.id}", failure + " Nothing was credited: look into it.", row.id, payment
-    )
+    message = f"Top-up {row.id}: {failure} Nothing was credited: look into it."
+    await _tell_admins(tx, "payment_mismatch", f"payment_mismatch:{row.id}", message, payment)
     if row.failure == failure:
         return row
     return await _close(tx, row, TopUpStatus.FAILED, payment.reference, failure)
@@ -285,10 +288,10 @@ async def _tell_unknown(tx: Transaction, provider: str, payment: Payment) -> Non
     log.error("payment without a top-up", provider=provider, top_up=payment.top_up_id, reference=payment.reference)
     if payment.status is TopUpStatus.SUCCEEDED:
         message = (
-            f"{provider} has the payment {payment.reference} for the top-up {payment.top_up_id}, which is not here."
+            f"{provider} has the payment {payment.reference} for the top-up {payment.top_up_id}, which is not here. "
+            "Nothing was credited: find out whose it is, and top up by hand."
         )
-        message += " Nothing was credited: find out whose it is, and top up by hand."
-        await _tell_admins(tx, f"payment_unknown:{payment.reference}", message, payment.top_up_id, payment)
+        await _tell_admins(tx, "payment_mismatch", f"payment_unknown:{payment.reference}", message, payment)
 
 
 async def _reverse(tx: Transaction, row: Row, payment: Payment) -> None:
@@ -311,10 +314,10 @@ async def _reverse(tx: Transaction, row: Row, payment: Payment) -> None:
             await credits.add(tx, row.account_id, kind=credits.PAID, **money)
         message = f"{money['reason']}: {reversal.cents / 100:.2f} dollars."
         await alerts.tell(tx, row.account_id, "payment_reversed", message, {"top_up": row.id}, id)
-        await _tell_admins(tx, id, message, row.id, payment)
+        await _tell_admins(tx, "payment_reversed", id, message, payment)
 
 
-async def _tell_admins(tx: Transaction, id: str, message: str, top_up_id: str, payment: Payment) -> None:
-    details = {"top_up": top_up_id, "reference": payment.reference}
+async def _tell_admins(tx: Transaction, kind: str, id: str, message: str, payment: Payment) -> None:
+    details = {"top_up": payment.top_up_id, "reference": payment.reference}
     for admin in await tx.all(select(Account.id).where(Account.is_admin, Account.deleted_at.is_(None))):
-        await alerts.tell(tx, admin.id, "payment", message, details, f"{id}:{admin.id}")
+        await alerts.tell(tx, admin.id, kind, message, details, f"{id}:{admin.id}")

@@ -5,8 +5,8 @@ verified and then only says where to look: what it tells may be old, and has the
 """
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
@@ -209,19 +209,6 @@ class StripePayments:
             listed = await self._client.v1.disputes.list_async({"payment_intent": intent["id"], "limit": _LISTED})
             found += [found async for dispute in listed.auto_paging_iter() for found in _of_dispute(dispute.to_dict())]
         return found
-
-
-@asynccontextmanager
-async def open_payments(settings: Settings) -> AsyncIterator[StripePayments | None]:
-    """None where the operator has set no key."""
-    if not settings.stripe_secret_key:
-        yield None
-        return
-    payments = StripePayments(settings)
-    try:
-        yield payments
-    finally:
-        await payments.close()
 
 
 def _status(intent: dict[str, Any]) -> TopUpStatus:

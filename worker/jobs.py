@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 from core import paying
 from core.database import Database
+from core.payment_providers import open_payments
 from core.payments import PaymentProvider
 from core.resources import Resources, open_resources
 from core.settings import get_settings
-from core.stripe_payments import open_payments
 from worker.invoices import making
 from worker.preparation import prepare
 

@@ -109,7 +109,7 @@ class Alert(Table):
     """Follows from what it tells, so that it is told once."""
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     kind: Mapped[str]
-    """`spend_limit`, `low_balance`, `recharge_failed` or `insufficient_funds`."""
+    """`spend_limit`, `low_balance`, `insufficient_funds`, `recharge_failed`, `payment_reversed`, `payment_mismatch`."""
     message: Mapped[str]
     details: Mapped[Json]
     created_at: Mapped[CreatedAt]

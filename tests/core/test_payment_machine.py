@@ -23,7 +23,7 @@ def test_any_interleaving_ends_with_what_stripe_has_taken(settings: Settings) ->
             run_state_machine_as_test(
                 machine,
                 settings=bounds(
-                    max_examples=8,
+                    max_examples=6,
                     stateful_step_count=30,
                     deadline=None,
                     suppress_health_check=list(HealthCheck),

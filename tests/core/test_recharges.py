@@ -7,9 +7,11 @@ import pytest
 
 from core import payment_methods, recharges, wallets
 from core.errors import Unavailable
+from core.paying import REPEAT_SECONDS
 from core.recharges import MOST_IN_BURST, Standing, due_nanos
 from core.resources import Resources
-from tests.support.paying import Till, dollars, open_till
+from core.stripe_payments import StripePayments
+from tests.support.paying import Till, dollars, open_till, settings_for
 
 
 @pytest.fixture
@@ -186,6 +188,33 @@ async def test_what_was_charged_before_it_was_switched_off_is_credited(till: Til
         await payment_methods.stop_recharge(tx, account.id)
     await till.settle(account)
     assert [top_up.status for top_up in await till.recharges(account)] == ["succeeded"]
+    assert await till.balance(account) == dollars(50)
+
+
+async def test_what_stripe_has_forgotten_the_key_of_is_looked_for_and_not_charged_again(till: Till) -> None:
+    account = await till.saved()
+    till.stripe.lost_answers = 1
+    with pytest.raises(Unavailable):
+        await till.recharge(account)
+    [top_up] = await till.recharges(account)
+    till.stripe.forget_keys()
+    await till.age(top_up.id, REPEAT_SECONDS + 60)
+    await till.settle(account)
+    assert await till.balance(account) == dollars(50)
+    assert len(till.stripe.charges) == 2
+
+
+async def test_with_a_key_that_was_taken_back_everything_waits(till: Till) -> None:
+    account, top_up = await till.saved(), await till.checkout(await till.account(), 5)
+    settings = settings_for(till.resources.settings, till.stripe).model_copy(update={"stripe_secret_key": "sk_old"})
+    refused = Till(till.resources, till.stripe, StripePayments(settings, retries=0))
+    with pytest.raises(Unavailable):
+        await refused.recharge(account)
+    await refused.settle(account)
+    await refused.provider.close()
+    [recharge] = await till.recharges(account)
+    assert (recharge.status, (await till.top_up(top_up.id)).status) == ("pending", "pending")
+    await till.settle(account)
     assert await till.balance(account) == dollars(50)
 
 

@@ -148,6 +148,10 @@ class StripeStandIn:
         dispute["status"] = "won"
         self._tell("charge.dispute.funds_reinstated", dispute)
 
+    def forget_keys(self) -> None:
+        """As a day later."""
+        self._keys.clear()
+
     def signed(self, event: Object, at: float | None = None, secret: str = WEBHOOK_SECRET) -> tuple[bytes, str]:
         """An event as it is sent: its bytes, and the header `Stripe-Signature`."""
         body = json.dumps(event, indent=2).encode()
