@@ -21,6 +21,7 @@ from core.errors import Forbidden, NotFound
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+_ADMIN_PREFIX = "/admin/"
 _SAFE = ("GET", "HEAD")
 _OWN_SITES = ("same-origin", "none")
 _FOREIGN = "This form was sent from another site, so nothing was done."
@@ -51,7 +52,9 @@ async def _pass(request: Request, audience: Audience, handle: Handler) -> Respon
     viewer = viewer_of(row, secret) if row and secret else None
     if audience is not Audience.ANYONE and viewer is None:
         return to_login(request)
-    if audience is Audience.ADMINS and not (viewer and viewer.is_admin):
+    # Whatever a page says of itself, what stands under /admin is for admins.
+    is_for_admins = audience is Audience.ADMINS or request.url.path.startswith(_ADMIN_PREFIX)
+    if is_for_admins and not (viewer and viewer.is_admin):
         raise NotFound(f"There is nothing at {request.url.path}.")
     if request.method not in _SAFE:
         # Anyone's form may have been open since before this person logged in, in another tab.

@@ -8,7 +8,7 @@ from api.web.gate import PageRoute
 from api.web.views import Page
 from core.errors import NotFound
 
-HOME = "/account/settings"
+HOME = "/account/billing"
 
 router = APIRouter(route_class=PageRoute)
 
