@@ -17,7 +17,7 @@ _BATCH = 5000
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Those that ended from `since` to `until`, which is excluded; of one Account, or of all."""
+    """Those that ended from `since` to `until`, which is excluded; of one Account, or of all. `""`: without any."""
 
     since: datetime
     until: datetime
@@ -77,7 +77,9 @@ def _chosen(filter: Filter) -> Select:
         TABLE.c.phase: filter.phase,
         TABLE.c.outcome: filter.outcome,
     }
-    conditions += [column == value for column, value in equal.items() if value is not None]
+    conditions += [
+        column == value if value else column.is_(None) for column, value in equal.items() if value is not None
+    ]
     if filter.tag is not None:
         conditions.append(TABLE.c.tags.contains(dict([filter.tag])))
     if filter.least_nanos is not None:

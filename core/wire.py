@@ -44,6 +44,8 @@ def listed(settings: Settings, row: Row, output: Any) -> dict[str, Any]:
         document["deployment"] = row.deployment
     if row.cached_from is not None:
         document["cache"] = {"hit": True, "prediction": row.cached_from}
+    if row.tags:
+        document["tags"] = row.tags
     if row.deadline_at is not None:
         document["deadline"] = rfc3339(row.deadline_at)
     if row.webhook_url is not None:

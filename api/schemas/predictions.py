@@ -120,4 +120,5 @@ class Prediction(BaseModel):
     webhook_events_filter: list[WebhookEvent] | MISSING = MISSING
     queue: Queue | MISSING = Field(MISSING, description="While it waits.")
     cache: CacheHit | MISSING = Field(MISSING, description="Where it was given an earlier result instead of running.")
+    tags: dict[str, str] | MISSING = Field(MISSING, description="By which its account tells its costs apart.")
     urls: PredictionUrls

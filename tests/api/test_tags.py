@@ -10,11 +10,14 @@ from tests.api.test_usage import run
 async def test_tags_are_kept_with_what_was_used(client: httpx.AsyncClient, scene: Scene, caller: Caller) -> None:
     id = await run(client, scene, await scene.publish(caller), 1_000_000, "team = vision ,project=a=b,,empty=,")
     [record] = (await client.get("/v1/usage/records")).json()["results"]
-    assert (record["prediction"], record["tags"]) == (id, {"team": "vision", "project": "a=b", "empty": ""})
+    tags = {"team": "vision", "project": "a=b", "empty": ""}
+    assert (record["prediction"], record["tags"]) == (id, tags)
+    assert (await client.get(f"/v1/predictions/{id}")).json()["tags"] == tags
 
 
 async def test_without_tags_there_are_none(client: httpx.AsyncClient, scene: Scene, caller: Caller) -> None:
-    await run(client, scene, await scene.publish(caller), 1_000_000)
+    id = await run(client, scene, await scene.publish(caller), 1_000_000)
+    assert "tags" not in (await client.get(f"/v1/predictions/{id}")).json()
     [record] = (await client.get("/v1/usage/records")).json()["results"]
     assert record["tags"] == {}
 

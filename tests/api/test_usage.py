@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from core import folding, prices
 from core.clock import now
 from core.lifecycle import PredictionStatus
 from core.resources import Resources
 from core.settings import Settings
-from core.tables import Account
+from core.tables import Account, UsageDay
 from tests.api.conftest import client_of
 from tests.api.scene import Caller, Published, Scene
 
@@ -176,6 +176,21 @@ async def test_only_an_admin_sees_what_it_cost(
     assert not {"cost", "cost_nanos", "margin", "margin_nanos"} & set(own)
 
 
+async def test_idling_is_time_of_instances_with_its_own_cost_and_no_run(
+    client: httpx.AsyncClient, admin: httpx.AsyncClient, used: list[Published], caller: Caller, resources: Resources
+) -> None:
+    idle = {"model": used[0].model, "deployment": "", "hardware_sku": "cpu", "phase": "idle", "outcome": ""}
+    sums = {"runs": 0, "micros": 90 * SECOND, "amount_nanos": 5_000, "cost_nanos": 7_000}
+    async with resources.database.transaction() as tx:
+        await tx.execute(insert(UsageDay).values(day=now().date(), account_id=caller.id, **idle, **sums))
+    [row] = (await usage(client, phase="idle"))["results"]
+    assert (row["runs"], row["seconds"], row["instance_seconds"], row["amount_nanos"]) == (0, 0.0, 90.0, 5_000)
+    [row] = (await usage(admin, account=caller.username, group="outcome", outcome=""))["results"]
+    assert (row["outcome"], row["cost_nanos"], row["margin"]) == (None, 7_000, "-0.000002000")
+    rows = (await usage(client, group="tag:team"))["results"]
+    assert {row["tag"]: row["instance_seconds"] for row in rows} == {"speech": 0.0, "vision": 0.0, None: 90.0}
+
+
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
@@ -229,6 +244,8 @@ async def test_records_are_listed_newest_first_with_what_they_were_charged(
         ({"to": "2026-01-01"}, []),
         ({"phase": "idle"}, []),
         ({"token": "nothing"}, []),
+        ({"deployment": ""}, [4.0, 2.0, 1.0]),
+        ({"outcome": ""}, []),
     ],
 )
 async def test_records_are_found_by_what_they_say(
