@@ -88,6 +88,9 @@ class Sheet(FPDF):
 
     def broken(self, text: str, width: float, *, size: float = 9, bold: bool = False) -> list[str]:
         self._set(text, bold, size)
+        # Nearly always; to find out where else to break takes a hundred times as long.
+        if "\n" not in text and self.get_string_width(text) <= width:
+            return [text]
         # Where a word alone is too long, it is broken as well.
         return self.multi_cell(
             width, text=text, align="L", wrapmode=WrapMode.WORD, dry_run=True, output=MethodReturnValue.LINES
