@@ -3,6 +3,7 @@
 Money is integers of nanodollars, durations integers of microseconds, as everywhere.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -135,6 +136,14 @@ def _signed(number: float | int, text: str) -> str:
     return f"{_MINUS}{text}" if number < 0 else text
 
 
+_LONG_DOLLARS = re.compile(r"(\d+\.\d\d\d*?)0+(?= dollars)")
+
+
+def brief_dollars(text: str) -> str:
+    """A message with its amounts as people write them: `250.00 dollars` for `250.000000000 dollars`."""
+    return _LONG_DOLLARS.sub(r"\1", text)
+
+
 def lines(text: str) -> Markup:
     """Its line ends as line breaks."""
     return Markup("<br>").join(escape(line) for line in text.splitlines())
@@ -155,5 +164,6 @@ _FILTERS = (
     precise,
     change,
     lines,
+    brief_dollars,
 )
 FILTERS: dict[str, Callable[..., Any]] = {filter.__name__: filter for filter in _FILTERS}

@@ -27,7 +27,7 @@ from tests.support.past_use import use
 L40S, H100 = "gpu-l40s", "gpu-h100"
 PRICES = {L40S: 975_000, H100: 1_525_000}
 #: An hour of it, to the operator.
-COSTS = {L40S: 450_000_000, H100: 950_000_000}
+COSTS = {L40S: 320_000_000, H100: 680_000_000}
 _NAMES = {L40S: "Nvidia L40S GPU", H100: "Nvidia H100 GPU"}
 _MODELS = {"upscale": L40S, "segment": L40S, "transcribe": H100, "embed": L40S, "product-shots": H100}
 _OWNERS = {"upscale": 0, "segment": 0, "transcribe": 1, "embed": 1, "product-shots": 2}
@@ -69,7 +69,7 @@ async def furnish(resources: Resources, suffix: str = "", days: int = DAYS) -> S
     names = {name: runnable.model for name, runnable in runnables.items()}
     today = now().replace(hour=0, minute=0, second=0, microsecond=0)
     failed = None
-    for back in range(days, 0, -1):
+    for back in range(days, -1, -1):
         async with resources.database.transaction() as tx:
             day = today - timedelta(days=back)
             failed = await _day(tx, random, day, teams, names, [token.id for token, _ in used]) or failed
@@ -140,7 +140,9 @@ async def _day(
     for team, habit, token_id in zip(teams, _HABITS, token_ids, strict=True):
         for name, often in habit.items():
             for _ in range(max(1, round(often * weekend * random.uniform(0.5, 1.4)))):
-                ended = day + timedelta(hours=random.triangular(6, 22, 14), seconds=random.uniform(0, 59))
+                ended = day + timedelta(hours=random.triangular(0.2, 23.6, 14), seconds=random.uniform(0, 59))
+                if ended > now():
+                    continue
                 id, is_failed = await _past_run(tx, random, team, models[name], _MODELS[name], token_id, ended)
                 failed = id if is_failed else failed
     for name, sku in _MODELS.items():
@@ -149,10 +151,13 @@ async def _day(
             ran = round(seconds * weekend * random.uniform(0.4, 1.3) * MICROS_PER_SECOND)
             is_private = name == "segment"
             price = PRICES[sku] if is_private else 0
+            ended = day + timedelta(hours=20, seconds=random.uniform(0, 3000))
+            if ended > now():
+                continue
             await use(
                 tx,
                 owner,
-                day + timedelta(hours=20, seconds=random.uniform(0, 3000)),
+                ended,
                 amount_nanos(ran, price),
                 is_folded=False,
                 cause_kind="instance",
@@ -170,7 +175,7 @@ async def _day(
 async def _past_run(
     tx: Transaction, random: Random, team: Row, model: str, sku: str, token_id: str, ended: datetime
 ) -> tuple[str, bool]:
-    ran = round(random.lognormvariate(5.9, 0.7) * MICROS_PER_SECOND)
+    ran = round(random.lognormvariate(6.2, 0.7) * MICROS_PER_SECOND)
     failed = random.random() < 0.04
     id = await use(
         tx,
