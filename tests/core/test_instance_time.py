@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Row, func, select, update
 
-from core import deployments, instance_time, ledger, prices, retention
+from core import deployments, instance_time, ledger, prices, reconciliation, retention
 from core.catalog import Runnable
 from core.database import Transaction
 from core.deployments import Configuration
@@ -248,6 +248,26 @@ async def test_every_record_has_its_posting(work: Work) -> None:
     async with work.resources.database.autocommit() as tx:
         rows = await tx.all(select(WalletPosting).where(WalletPosting.account_id == work.owner_id))
     assert {row.usage_record_id for row in rows} == ids
+
+
+async def test_the_books_agree_while_time_is_open_and_after_all_is_charged(
+    resources: Resources, clean_database: None
+) -> None:
+    work = await begin_work(resources, credit=100 * PRICE)
+    await work.report(5, 60, 7)
+    await work.hold()
+    await books_agree(work)
+    await work.report(5, 160, 7)
+    await work.end()
+    await work.close()
+    await books_agree(work)
+    await work.settle()
+    await books_agree(work)
+
+
+async def books_agree(work: Work) -> None:
+    async with work.resources.database.transaction() as tx:
+        assert await reconciliation.differences(tx) == []
 
 
 # --- who pays ---------------------------------------------------------------------------------------------------------
