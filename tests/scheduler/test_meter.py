@@ -1,19 +1,23 @@
 """A pass of the meter: what is over is charged, money is held or the Instance let go, and devices' time is noted."""
 
+from datetime import timedelta
+
 from sqlalchemy import Row, func, select
 
 from core import fleet, wallets
 from core.hardware import CPU
 from core.instance_holds import AHEAD_SECONDS
+from core.lifecycle import InstanceStatus
 from core.pricing import MICROS_PER_SECOND
-from core.tables import Alert, CapacityHour
+from core.tables import Alert, CapacityHour, Instance, Prediction
 from scheduler.sweeps import SWEEPS, meter, scale
 from scheduler.sweeps.base import Context
 from scheduler.sweeps.meter import Stretch
 from tests.core.instances_at_work import Work, begin_work, make_private, owner_of
 from tests.scheduler.conftest import Scene
+from tests.scheduler.test_deployed import Deployed
 from tests.support.factories import PRICE_NANOS_PER_SECOND as PRICE
-from tests.support.factories import add_node
+from tests.support.factories import add_instance, add_node
 
 MINUTE = AHEAD_SECONDS * PRICE
 
@@ -60,7 +64,7 @@ async def test_without_money_for_what_comes_an_instance_is_let_go_and_its_owner_
 
 
 async def test_where_what_runs_may_finish_an_instance_is_let_go_and_nothing_canceled(context: Context) -> None:
-    work = await begin_work(context.resources, credit=0 + 1, when_empty=wallets.FINISH)
+    work = await begin_work(context.resources, credit=1, when_empty=wallets.FINISH)
     await meter.run(context)
     row = await work.instance()
     assert not row.is_wanted
@@ -107,6 +111,31 @@ async def test_nothing_starts_without_money_and_who_waits_is_told(scene: Scene, 
         await wallets.set_terms(tx, owner_id, credit_limit_nanos=MINUTE)
     await scale.run(context)
     assert len(await scene.instances()) == 1
+
+
+async def test_who_waits_for_busy_slots_is_told_that_the_money_is_short(scene: Scene, context: Context) -> None:
+    await prepaid(scene, 0)
+    async with scene.resources.database.transaction() as tx:
+        await add_instance(tx, scene.node, scene.runnable)
+    row = await scene.predict()
+    await scene.write(Prediction, row.id, created_at=func.now() - timedelta(hours=1))
+    await scale.run(context)
+    assert (await scene.prediction(row.id)).queue_reason == f"All slots (1) of this model are busy. {scale.UNFUNDED}"
+    assert len(await scene.instances()) == 1
+
+
+async def test_a_deployment_is_kept_warm_for_as_long_as_its_owner_has_money(scene: Scene, context: Context) -> None:
+    deployed = await Deployed.create(scene, minimum=1, maximum=2)
+    await scale.run(context)
+    [row] = await deployed.instances()
+    assert (row.bills_time, row.owner_id, row.model) == (True, scene.account.id, scene.runnable.model)
+    assert row.deployment.startswith(f"{scene.account.username}/d-")
+    async with scene.resources.database.transaction() as tx:
+        await wallets.set_terms(tx, scene.account.id, credit_limit_nanos=0)
+    await meter.run(context)
+    await scene.write(Instance, row.id, status=InstanceStatus.STOPPED, ended_at=func.now())
+    await scale.run(context)
+    assert await deployed.instances() == []
 
 
 async def test_where_callers_pay_for_their_runs_an_owner_without_money_keeps_nobody_from_them(
