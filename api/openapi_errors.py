@@ -28,7 +28,7 @@ from core.tokens import Scope
 MEDIA_TYPE = "application/problem+json"
 _SCHEMA = {"$ref": f"#/components/schemas/{Problem.__name__}"}
 #: Parameters that are refused with 400, not 422.
-_READ_BY_HAND = {"cursor", "query"}
+_READ_BY_HAND = {"cursor", "query", "account"}
 _CHANGES = ("post", "put", "patch", "delete")
 
 _KINDS: tuple[type[MillraceError], ...] = (

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from api.dependencies import Caller, StateDep
 from core import accounts
 from core.database import Transaction
-from core.errors import Forbidden, Invalid, NotFound, ValidationFailed
+from core.errors import BadRequest, Forbidden, NotFound, ValidationFailed
 
 _Username = Annotated[
     str | None, Query(max_length=200, description="Another account than the caller's, for admins of the server.")
@@ -16,7 +16,7 @@ _Username = Annotated[
 
 
 async def _one(state: StateDep, caller: Caller, account: _Username = None) -> Row:
-    """Raises `Forbidden`, `Invalid`."""
+    """Raises `Forbidden`, `BadRequest`."""
     if account in (None, caller.username):
         return caller
     admin(caller)
@@ -24,7 +24,7 @@ async def _one(state: StateDep, caller: Caller, account: _Username = None) -> Ro
         try:
             row = await accounts.by_username(tx, account)
         except NotFound:
-            raise Invalid(f"There is no account {account}.") from None
+            raise BadRequest(f"There is no account {account}.") from None
     await state.views.note(caller.id, row)
     return row
 

@@ -365,5 +365,5 @@ async def test_alerts_are_owed_to_the_billing_webhook(
     one = (await client.get(f"/v1/webhooks/deliveries/{delivery['id']}")).json()
     assert one["attempts"] == []
     assert (await client.put("/v1/billing/webhook", json={"url": None})).json() == {"url": None}
-    for wrong in ("ftp://x", "javascript:alert(1)", 7):
+    for wrong in ("ftp://x", "javascript:alert(1)", "https://Ï", "https://", "https://a b", 7):
         assert (await client.put("/v1/billing/webhook", json={"url": wrong})).status_code == 422

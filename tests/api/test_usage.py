@@ -164,7 +164,7 @@ async def test_nobody_sees_anothers_use_but_an_admin_sees_all(
         row for row in everybody if row["account"] == caller.username
     ).items()
     missing = await admin.get("/v1/usage", params={"account": "nobody"})
-    assert (missing.status_code, missing.json()["detail"]) == (422, "There is no account nobody.")
+    assert (missing.status_code, missing.json()["detail"]) == (400, "There is no account nobody.")
 
 
 async def test_only_an_admin_sees_what_it_cost(
