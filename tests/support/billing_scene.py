@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from sqlalchemy import Row, insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core import accounts, by_hand, catalog, credits, folding, limits, predictions, tokens, wallets
 from core.catalog import Runnable
@@ -93,8 +94,9 @@ async def _team(tx: Transaction, username: str) -> Row:
 async def _costs(tx: Transaction) -> None:
     for sku, nanos in COSTS.items():
         values = {"id": f"cost:{sku}", "kind": "cost", "subject": sku, "metric": "hour", "nanos_per_unit": nanos}
-        adding = insert(Price).values(**values, effective_from=datetime.fromisoformat("2020-01-01T00:00:00+00:00"))
-        await tx.execute(adding.values(created_by="admin", reason="Lease and power of a year, by the hour"))
+        adding = upsert(Price).values(**values, effective_from=datetime.fromisoformat("2020-01-01T00:00:00+00:00"))
+        adding = adding.values(created_by="admin", reason="Lease and power of a year, by the hour")
+        await tx.execute(adding.on_conflict_do_nothing(index_elements=["id"]))
 
 
 async def _model(tx: Transaction, owner: Row, name: str, sku: str) -> Runnable:
