@@ -10,6 +10,7 @@ from sqlalchemy import Row, and_, func, insert, select, update
 from core import audit, burns, ledger, wallets
 from core.database import Transaction
 from core.errors import Conflict, Invalid
+from core.holds import WALLET
 from core.ids import new_id
 from core.ledger import Kind
 from core.pricing import NANOS_PER_DOLLAR, dollars
@@ -21,7 +22,7 @@ BY_HAND = "by_hand"
 
 #: Promotional credit goes first: who has paid keeps what they paid.
 PRIORITIES = {PROMOTIONAL: 50, REFUND: 90, PAID: 100}
-#: A billion dollars: what a bigint of nanodollars holds nine times over.
+#: A billion dollars, in one piece and in one wallet: what a bigint of nanodollars holds nine times over.
 MOST_NANOS = 10**9 * NANOS_PER_DOLLAR
 
 
@@ -52,6 +53,8 @@ async def add(
     source = ledger.PROMOTIONS if kind == PROMOTIONAL else ledger.cash(provider)
     move = Kind.PROMOTION if kind == PROMOTIONAL else Kind.TOP_UP
     before = await wallets.lock(tx, account_id)
+    if before.balance_nanos + amount_nanos > MOST_NANOS:
+        raise Invalid(f"A wallet holds at most {dollars(MOST_NANOS)} dollars.")
     own = ledger.account(account_id)
     money = {"amount_nanos": amount_nanos, "actor": actor, "reason": reason}
     await ledger.move(tx, id, move, debit=source, credit=own, **money)
@@ -121,7 +124,9 @@ async def adjust(
 async def expire(tx: Transaction, limit: int = 100) -> int:
     """Takes away what was not used in time, but for what is held for runs that go on: that is asked for again later."""
     due = and_(TABLE.c.remaining_nanos > 0, TABLE.c.expires_at <= func.now())
-    rows = await tx.all(select(TABLE.c.account_id).where(due).distinct().limit(limit))
+    # Those with all of theirs held would be looked at again and again, before all others.
+    has_some = and_(WALLET.c.account_id == TABLE.c.account_id, WALLET.c.balance_nanos > WALLET.c.held_nanos)
+    rows = await tx.all(select(TABLE.c.account_id).join(WALLET, has_some).where(due).distinct().limit(limit))
     # In the order in which everybody locks wallets.
     return sum([await _expire_of(tx, account_id) for account_id in sorted(row.account_id for row in rows)])
 

@@ -23,26 +23,28 @@ AT_ONCE = 2000
 async def fold(tx: Transaction, account_id: str | None = None, limit: int = AT_ONCE) -> int:
     """Adds up postings, the oldest; of one Account or of all. Returns how many; `limit`: there may be more.
 
-    Somebody else who folds the same Account has its postings, and then its wallet: whoever locks that afterwards sees
-    them added up.
+    An Account's postings belong to whoever has its wallet locked, so whoever locks that afterwards sees them added up.
     """
-    taken = select(POSTING.c.id, POSTING.c.account_id).order_by(POSTING.c.id).limit(limit)
+    oldest = select(POSTING.c.id, POSTING.c.account_id).order_by(POSTING.c.id).limit(limit)
     if account_id is not None:
-        taken = taken.where(POSTING.c.account_id == account_id)
-    rows = await tx.all(taken.with_for_update(skip_locked=True))
+        oldest = oldest.where(POSTING.c.account_id == account_id)
+    rows = await tx.all(oldest)
     if not rows:
         return 0
-    ids, accounts = [row.id for row in rows], sorted({row.account_id for row in rows})
+    accounts = sorted({row.account_id for row in rows})
     # One order for everybody who locks more than one.
     ordered = select(WALLET.c.account_id).where(one_of(WALLET.c.account_id, accounts)).order_by(WALLET.c.account_id)
     await tx.execute(ordered.with_for_update())
+    # Somebody else may have had a wallet until a moment ago, and added up some of these.
+    left = select(POSTING.c.id).where(POSTING.c.id == func.any([row.id for row in rows]))
+    ids = [row.id for row in await tx.all(left)]
     await rollups.add(tx, ids)
     given_back = await discounts.give(tx, ids)
     await _add_up(tx, ids, given_back)
     await burns.burn(tx, accounts)
     await limits.watch(tx, accounts)
     await _watch_balances(tx, accounts)
-    return len(rows)
+    return len(ids)
 
 
 async def _add_up(tx: Transaction, ids: Sequence[int], given_back: Mapping[str, int]) -> None:

@@ -3,9 +3,9 @@
 from datetime import date, timedelta
 from typing import Any
 
-from sqlalchemy import CTE, BigInteger, ColumnElement, Insert, func, insert, literal, literal_column, select
+from sqlalchemy import CTE, BigInteger, ColumnElement, Insert, Numeric, cast, func, insert, literal, select
 
-from core.pricing import MICROS_PER_SECOND
+from core.pricing import MICROS_PER_SECOND, MOST_CHARGE_NANOS
 from core.tables import Account, UsageRecord
 
 TABLE = UsageRecord.__table__
@@ -14,8 +14,9 @@ ACTIVE, SETUP, IDLE = PHASES = ("active", "setup", "idle")
 
 
 def amount(micros: Any, nanos_per_second: Any) -> ColumnElement[int]:
-    """`pricing.amount_nanos` in SQL: bigint division rounds down as well, numeric in between does not overflow."""
-    return micros * nanos_per_second // literal_column(str(MICROS_PER_SECOND), BigInteger)
+    """`pricing.amount_nanos` in SQL. A month at a dollar a second is more than a bigint before it is divided."""
+    exact = func.div(cast(micros, Numeric) * nanos_per_second, MICROS_PER_SECOND)
+    return cast(func.least(exact, MOST_CHARGE_NANOS), BigInteger)
 
 
 def measured(

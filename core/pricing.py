@@ -14,23 +14,25 @@ NANOS_PER_DOLLAR = 1_000_000_000
 
 #: Counts come from containers, which are not believed beyond this.
 MOST_UNITS = 10**12
+#: A million dollars: no run is worth more, and nine thousand such charges still add up to a bigint.
+MOST_CHARGE_NANOS = 10**6 * NANOS_PER_DOLLAR
 
 
 def amount_nanos(micros: int, price_nanos_per_second: int) -> int:
-    """Rounded down: a charge never exceeds what was run."""
-    return micros * price_nanos_per_second // MICROS_PER_SECOND
+    """Rounded down: a charge never exceeds what was run, nor `MOST_CHARGE_NANOS`."""
+    return min(micros * price_nanos_per_second // MICROS_PER_SECOND, MOST_CHARGE_NANOS)
 
 
 def unit_lines(unit_prices: Mapping[str, Mapping[str, Any]], counted: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a run made of each metric that has a price: `{metric, quantity, price_id, nanos_per_unit, amount_nanos}`.
 
     `unit_prices` are {metric: {id, nanos}}. A count that is no number from 0 to `MOST_UNITS` is 0. Quantities are whole
-    or have three digits, as seconds of video do; amounts are rounded down.
+    or have three digits, as seconds of video do; amounts are rounded down, and each at most `MOST_CHARGE_NANOS`.
     """
     lines = []
     for metric, price in sorted(unit_prices.items()):
         quantity = _quantity(counted.get(metric))
-        amount = int((quantity * price["nanos"]).to_integral_value(ROUND_DOWN))
+        amount = min(int((quantity * price["nanos"]).to_integral_value(ROUND_DOWN)), MOST_CHARGE_NANOS)
         lines.append(
             {
                 "metric": metric,

@@ -3,9 +3,10 @@
 The charge stays as it is: a refund is a transaction of its own that refers to it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import date
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, literal, or_, select, tuple_
 
 from core import audit, credits, ledger, wallets
 from core.database import Transaction, one_of
@@ -40,16 +41,36 @@ async def refundable(tx: Transaction, usage: Row) -> int:
         LedgerEntry.transaction_id == f"{usage.id}:waiver", LedgerEntry.ledger_account == own
     )
     given = await tx.scalar(select(back.scalar_subquery() + waived.scalar_subquery()))
-    return max(0, usage.amount_nanos - int(given) - await _discounted(tx, usage))
+    return max(0, await _without_discount(tx, usage, usage.amount_nanos - int(given)))
 
 
-async def _discounted(tx: Transaction, usage: Row) -> int:
-    """Its share of what the month's volume gave back, rounded up."""
+async def _without_discount(tx: Transaction, usage: Row, left: int) -> int:
+    """Less its share of what the month's volume gave back, rounded up.
+
+    Nor more than all charges of the month have left together: one may have been refunded whole before others, which
+    are cheaper because of it, were given their discount.
+    """
     ids = [usage.price_id] if usage.units is None else [line["price_id"] for line in usage.units]
+    month = usage.day.replace(day=1)
+    of_month = (Volume.account_id == usage.account_id, Volume.month == month, Volume.price_id.in_(ids))
     sums = select(func.coalesce(func.sum(Volume.list_nanos), 0), func.coalesce(func.sum(Volume.discount_nanos), 0))
-    of_month = (Volume.account_id == usage.account_id, Volume.month == usage.day.replace(day=1))
-    listed, back = await tx.one(sums.where(*of_month, Volume.price_id.in_(ids)))
-    return -(-usage.amount_nanos * int(back) // int(listed)) if listed else 0
+    listed, back = map(int, await tx.one(sums.where(*of_month)))
+    if not back:
+        return left
+    share = -(-usage.amount_nanos * back // listed)
+    return min(left - share, listed - back - await _refunded(tx, usage.account_id, month, ids))
+
+
+async def _refunded(tx: Transaction, account_id: str, month: date, price_ids: Sequence[str]) -> int:
+    """Of charges at these prices."""
+    at_price = [UsageRecord.units.is_(None) & UsageRecord.price_id.in_(price_ids)]
+    at_price += [UsageRecord.units.contains([{"price_id": id}]) for id in price_ids]
+    total = select(func.coalesce(func.sum(LedgerEntry.amount_nanos), 0)).join(
+        UsageRecord, UsageRecord.id == LedgerEntry.corrects
+    )
+    own = (LedgerEntry.ledger_account == ledger.account(account_id), LedgerEntry.kind == Kind.REFUND.value)
+    of_month = func.date_trunc("month", UsageRecord.day) == func.date_trunc("month", literal(month))
+    return int(await tx.scalar(total.where(*own, of_month, or_(*at_price))))
 
 
 async def give(
@@ -95,9 +116,19 @@ async def by_rule(tx: Transaction, failure_codes: Collection[str]) -> int:
         UsageRecord.amount_nanos > 0,
         ~given_back,
     )
-    rows = await tx.all(due.order_by(UsageRecord.account_id, UsageRecord.id).limit(_AT_ONCE))
-    for usage in rows:
-        if await refundable(tx, usage):
-            reason = f"Runs that end with {usage.failure_code} are not charged."
-            await give(tx, usage, reason=reason, actor=_RULE, id=f"refund:rule:{usage.id}")
-    return len(rows)
+    place = (UsageRecord.account_id, UsageRecord.id)
+    found, count = await tx.all(due.order_by(*place).limit(_AT_ONCE)), 0
+    while found and not count:
+        count = sum([await _by_rule(tx, usage) for usage in found])
+        # What was free is found again by each pass: it must not be all that a pass finds.
+        after = tuple_(*place) > tuple_(literal(found[-1].account_id), literal(found[-1].id))
+        found = await tx.all(due.where(after).order_by(*place).limit(_AT_ONCE)) if not count else []
+    return count
+
+
+async def _by_rule(tx: Transaction, usage: Row) -> bool:
+    if not await refundable(tx, usage):
+        return False
+    reason = f"Runs that end with {usage.failure_code} are not charged."
+    await give(tx, usage, reason=reason, actor=_RULE, id=f"refund:rule:{usage.id}")
+    return True

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from core import audit
 from core.database import Transaction
 from core.errors import Invalid, NotFound
-from core.folding import POSTING, fold
+from core.folding import AT_ONCE, POSTING, fold
 from core.holds import WALLET, spendable
 
 #: What becomes of what runs once its money is used up: it is canceled, or may end and is owed.
@@ -47,7 +47,8 @@ async def lock(tx: Transaction, account_id: str) -> Row:
     locked = select(WALLET, spendable().label("spendable_nanos")).where(WALLET.c.account_id == account_id)
     if await tx.first(locked.with_for_update()) is None:
         raise NotFound("The requested account could not be found.")
-    await fold(tx, account_id)
+    while await fold(tx, account_id) == AT_ONCE:
+        pass
     return await tx.one(locked)
 
 

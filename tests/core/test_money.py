@@ -19,7 +19,7 @@ from tests.core.conftest import Scene
 from tests.support.factories import PRICE_NANOS_PER_SECOND, add_prediction
 
 micros = st.integers(0, 30 * 24 * 3600 * MICROS_PER_SECOND)
-prices = st.integers(0, 100 * NANOS_PER_DOLLAR)
+prices = st.integers(0, NANOS_PER_DOLLAR // 10)
 
 
 @bounds(max_examples=200, deadline=None)

@@ -1,0 +1,34 @@
+"""Whatever happens to money, in whatever order, two at a time or broken off, all books agree afterwards."""
+
+import asyncio
+
+import uvloop
+from hypothesis import HealthCheck
+from hypothesis import settings as bounds
+from hypothesis.stateful import run_state_machine_as_test
+
+from core.resources import open_resources
+from core.settings import Settings
+from tests.core.money_machine import MoneyMachine
+
+EXAMPLES, STEPS = 36, 300
+
+
+def test_ten_thousand_steps_lose_no_nanodollar_and_spend_none_that_is_not_there(settings: Settings) -> None:
+    # A loop and connections of its own: Hypothesis is synchronous, and runs between the tests' own loop's turns.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        opened = open_resources(settings)
+        machine = type("Machine", (MoneyMachine,), {"run": runner.run, "resources": runner.run(opened.__aenter__())})
+        try:
+            run_state_machine_as_test(
+                machine,
+                settings=bounds(
+                    max_examples=EXAMPLES,
+                    stateful_step_count=STEPS,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+        finally:
+            runner.run(opened.__aexit__(None, None, None))
+    assert machine.steps >= 10_000
