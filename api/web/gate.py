@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
+from sqlalchemy import Row
 
 from api.state import State
 from api.web.access import Audience, audience_of
@@ -45,28 +46,39 @@ async def _pass(request: Request, audience: Audience, handle: Handler) -> Respon
     state: State = request.app.state.millrace
     cookies = Cookies(state.settings)
     secret = cookies.get(request, "session")
-    row = None
-    if secret:
-        async with state.database.autocommit() as tx:
-            row = await sessions.find(tx, secret)
-    viewer = viewer_of(row, secret) if row and secret else None
+    session = await _session(state, secret) if secret else None
+    viewer = viewer_of(session, secret) if session else None
     if audience is not Audience.ANYONE and viewer is None:
         return to_login(request)
-    # Whatever a page says of itself, what stands under /admin is for admins.
-    is_for_admins = audience is Audience.ADMINS or request.url.path.startswith(_ADMIN_PREFIX)
-    if is_for_admins and not (viewer and viewer.is_admin):
-        raise NotFound(f"There is nothing at {request.url.path}.")
+    _admit(request, audience, viewer)
     if request.method not in _SAFE:
         # Anyone's form may have been open since before this person logged in, in another tab.
         await _refuse_foreign(request, None if audience is Audience.ANYONE else viewer)
     view = request.state.view = View(request, cookies, viewer)
     with audit.acting(_actor(viewer, view.address)):
         response = await handle(request)
-    if viewer and row and row.is_stale and request.method in _SAFE:
-        async with state.database.transaction() as tx:
-            await sessions.prolong(tx, viewer.session_id)
+    # A form may have ended this session, or set the cookie of another.
+    if session is not None and session.is_stale and request.method in _SAFE:
+        await _prolong(state, session.session_id)
         cookies.set(response, "session", secret, sessions.LIFETIME_SECONDS)
     return response
+
+
+async def _session(state: State, secret: str) -> Row | None:
+    async with state.database.autocommit() as tx:
+        return await sessions.find(tx, secret)
+
+
+async def _prolong(state: State, session_id: bytes) -> None:
+    async with state.database.transaction() as tx:
+        await sessions.prolong(tx, session_id)
+
+
+def _admit(request: Request, audience: Audience, viewer: Viewer | None) -> None:
+    """Raises `NotFound`. Whatever a page says of itself, what stands under /admin is for admins."""
+    is_for_admins = audience is Audience.ADMINS or request.url.path.startswith(_ADMIN_PREFIX)
+    if is_for_admins and not (viewer and viewer.is_admin):
+        raise NotFound(f"There is nothing at {request.url.path}.")
 
 
 def to_login(request: Request) -> Response:
