@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from core import audit, payment_methods, payments, recharges
 from core.audit import Actor
 from core.database import Database
-from core.errors import NotFound, Unavailable
+from core.errors import Unavailable
 from core.log import get_logger
 from core.payments import PaymentProvider, Told, TopUpKind, TopUpStatus
 
@@ -116,11 +116,11 @@ async def _payment_of(database: Database, provider: PaymentProvider, row: Row) -
 
 
 async def forget(database: Database, provider: PaymentProvider, account_id: str) -> None:
-    """Lets go of the saved method, there and here. Raises `NotFound`."""
+    """Lets go of the saved method, there and here, if there is one."""
     async with database.autocommit() as tx:
         row = await payment_methods.get(tx, account_id)
     if row is None or row.method is None:
-        raise NotFound("There is no saved payment method.")
+        return
     await provider.forget(row.method)
     async with database.transaction() as tx:
         await payment_methods.forget(tx, account_id, row.method)

@@ -24,7 +24,7 @@ from api.schemas.payments import (
 )
 from core import paying, payment_methods, payments
 from core.clock import rfc3339
-from core.errors import Conflict, NotFound, TooLarge, Unavailable
+from core.errors import Conflict, TooLarge, Unavailable
 from core.payments import PaymentProvider
 from core.pricing import dollars, nanos
 from core.tokens import Scope
@@ -75,10 +75,7 @@ async def get(top_up_id: str, caller: Caller, tx: Reading) -> Json:
 @needs(Scope.BILLING)
 async def get_method(caller: Caller, tx: Reading) -> Json:
     """Get the saved payment method, and when it recharges by itself."""
-    row = await payment_methods.get(tx, caller.id)
-    if row is None:
-        raise NotFound("There is no saved payment method: the first top-up by card saves one.")
-    return Json(_method(row))
+    return Json(_method(await payment_methods.get(tx, caller.id)))
 
 
 @router.delete("/payment-method", operation_id="billing.method.delete", status_code=204)
@@ -143,7 +140,9 @@ def _top_up(row: Row) -> dict[str, Any]:
     }
 
 
-def _method(row: Row) -> dict[str, Any]:
+def _method(row: Row | None) -> dict[str, Any]:
+    if row is None:
+        return dict.fromkeys(PaymentMethodResponse.model_fields)
     return {
         "provider": row.provider,
         "label": row.label,

@@ -70,7 +70,7 @@ class RechargeRequest(BaseModel):
 class PaymentMethodResponse(BaseModel):
     """How the account pays by card. The card itself is with the provider."""
 
-    provider: str
+    provider: str | None = Field(description="Null before the first top-up by card, which saves the card.")
     label: str | None = Field(description="`visa 4242`; null: none is saved.")
     recharge_below: str | None = Field(description="Dollars; null: nothing is charged by itself.")
     recharge_to: str | None

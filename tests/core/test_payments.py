@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from core import paying, payment_methods, payments
-from core.errors import BadRequest, Conflict, Invalid, NotFound, Unavailable
+from core.errors import BadRequest, Conflict, Invalid, Unavailable
 from core.ids import new_id
 from core.payments import TopUpKind, TopUpStatus
 from core.resources import Resources
@@ -246,8 +246,6 @@ async def test_a_forgotten_method_is_gone_at_both_ends(till: Till) -> None:
     method = await till.method(account)
     assert (method.method, method.label, method.recharge_below_nanos) == (None, None, None)
     assert [each["customer"] for each in till.stripe.of("payment_method")] == [None]
-    with pytest.raises(NotFound):
-        await paying.forget(till.database, till.provider, account.id)
 
 
 async def test_recharging_needs_a_saved_method_and_sane_bounds(till: Till) -> None:
