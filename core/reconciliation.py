@@ -5,7 +5,7 @@
     holds     what wallets hold = what is set aside for what waits and runs
     usage     usage records = predictions that were measured, at the prices of the book
     sums      roll-ups and what is yet to be added up = usage records
-    invoices  numbers without gaps, totals as their lines say
+    invoices  numbers without gaps
 
 All of it in one snapshot, so that what goes on meanwhile makes no difference. Reads everything; takes about a second
 for each hundred thousand usage records.
@@ -173,6 +173,15 @@ CHECKS = (
         FROM credits c
         LEFT JOIN (SELECT credit_id, sum(amount_nanos) AS nanos FROM credit_burns GROUP BY 1) b ON b.credit_id = c.id
         WHERE c.amount_nanos <> c.remaining_nanos + c.expired_nanos + coalesce(b.nanos, 0) OR c.remaining_nanos < 0
+        """,
+    ),
+    Check(
+        "top-ups",
+        "Every top-up that was paid became a credit of its amount.",
+        """
+        SELECT t.id AS subject, t.amount_nanos AS expected, c.amount_nanos AS found
+        FROM top_ups t LEFT JOIN credits c ON c.id = t.id
+        WHERE t.status = 'succeeded' AND c.amount_nanos IS DISTINCT FROM t.amount_nanos
         """,
     ),
     Check(
