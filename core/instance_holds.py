@@ -56,16 +56,21 @@ async def short(tx: Transaction) -> Sequence[Row]:
     )
 
 
-async def fill(tx: Transaction, row: Row) -> str | None:
-    """Sets aside what one of `short` lacks, or as much of it as there is. Returns the wallet's rule for when it is
-    empty, if that is the case now; None: there was enough."""
-    wallet = await wallets.lock(tx, row.owner_id)
-    funded = min(row.missing_nanos, max(wallet.spendable_nanos, 0))
-    may_owe = wallet.when_empty == wallets.FINISH
-    taken = row.missing_nanos if may_owe else funded
-    if taken:
-        await holds.extend_instance(tx, row.id, taken, at_any_rate=may_owe)
-    return wallet.when_empty if row.held_nanos + funded < row.least_nanos else None
+async def fill(tx: Transaction, owner_id: str, rows: Sequence[Row]) -> tuple[str, list[Row]]:
+    """Sets aside what those of `short` lack which this owner pays, or as much of it as there is. Returns the wallet's
+    rule for when it is empty, and those for which it was."""
+    wallet = await wallets.lock(tx, owner_id)
+    may_owe, left = wallet.when_empty == wallets.FINISH, wallet.spendable_nanos
+    unpaid = []
+    for row in rows:
+        funded = min(row.missing_nanos, max(left, 0))
+        taken = row.missing_nanos if may_owe else funded
+        if taken:
+            await holds.extend_instance(tx, row.id, taken, at_any_rate=may_owe)
+        left -= taken
+        if row.held_nanos + funded < row.least_nanos:
+            unpaid.append(row)
+    return wallet.when_empty, unpaid
 
 
 async def release(tx: Transaction) -> int:

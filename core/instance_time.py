@@ -45,7 +45,7 @@ _WITHOUT_PRICE = ""
 #: So long after its hour is over, time that was under way may still be added to it.
 GRACE_SECONDS = 60.0
 #: Closed at once: a tenth of a second's work.
-AT_ONCE = 500
+AT_ONCE = 200
 
 
 class Counters(NamedTuple):

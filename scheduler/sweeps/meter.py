@@ -4,6 +4,8 @@ An Instance whose owner has no money left is let go; what runs on it ends or is 
 """
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from sqlalchemy import Row
 
@@ -53,11 +55,12 @@ async def _hold(context: Context) -> None:
     database = context.resources.database
     async with database.autocommit() as tx:
         rows = await instance_holds.short(tx)
-    for row in rows:
+    for owner_id, theirs in groupby(rows, attrgetter("owner_id")):
         async with database.transaction() as tx:
-            rule = await instance_holds.fill(tx, row)
-            if rule is not None and row.is_live:
-                await _let_go(tx, row, rule)
+            rule, unpaid = await instance_holds.fill(tx, owner_id, list(theirs))
+            for row in unpaid:
+                if row.is_live:
+                    await _let_go(tx, row, rule)
 
 
 async def _let_go(tx: Transaction, row: Row, rule: str) -> None:

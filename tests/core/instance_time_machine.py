@@ -147,9 +147,9 @@ class InstanceTimeMachine(RuleBasedStateMachine):
 
     @rule()
     def hold(self) -> None:
-        for row in self.do(instance_holds.short):
-            if row.owner_id == self.owner_id:
-                self.do(instance_holds.fill, row)
+        mine = [row for row in self.do(instance_holds.short) if row.owner_id == self.owner_id]
+        if mine:
+            self.do(instance_holds.fill, self.owner_id, mine)
 
     @rule()
     def close(self) -> None:

@@ -41,9 +41,13 @@ class Work:
             return await instance_time.close(tx)
 
     async def hold(self) -> list[str | None]:
-        """What `fill` said of each that was short."""
+        """Of each that was short: the rule of its owner's wallet if that was empty, or None."""
         async with self.resources.database.transaction() as tx:
-            return [await instance_holds.fill(tx, row) for row in await instance_holds.short(tx)]
+            short = await instance_holds.short(tx)
+            if not short:
+                return []
+            rule, unpaid = await instance_holds.fill(tx, self.owner_id, short)
+            return [rule if row in unpaid else None for row in short]
 
     async def release(self) -> int:
         async with self.resources.database.autocommit() as tx:

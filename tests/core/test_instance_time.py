@@ -22,11 +22,14 @@ from tests.core.instances_at_work import Work, add_paid_instance, begin_work, in
 from tests.support.factories import PRICE_NANOS_PER_SECOND as PRICE
 from tests.support.factories import add_account, add_node, add_runnable
 
+# Closing, holding and releasing look at all there are.
+pytestmark = pytest.mark.usefixtures("clean_database")
+
 MINUTE = AHEAD_SECONDS * PRICE
 
 
 @pytest.fixture
-async def work(resources: Resources, clean_database: None) -> Work:
+async def work(resources: Resources) -> Work:
     """Its owner may owe without limit."""
     return await begin_work(resources)
 
@@ -250,9 +253,7 @@ async def test_every_record_has_its_posting(work: Work) -> None:
     assert {row.usage_record_id for row in rows} == ids
 
 
-async def test_the_books_agree_while_time_is_open_and_after_all_is_charged(
-    resources: Resources, clean_database: None
-) -> None:
+async def test_the_books_agree_while_time_is_open_and_after_all_is_charged(resources: Resources) -> None:
     work = await begin_work(resources, credit=100 * PRICE)
     await work.report(5, 60, 7)
     await work.hold()
