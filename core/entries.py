@@ -16,7 +16,7 @@ from core.tables import LedgerEntry
 
 TABLE = LedgerEntry.__table__
 
-_BATCH = 5000
+_BATCH = 1000
 _OTHER = TABLE.alias("other")
 
 

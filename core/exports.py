@@ -7,7 +7,7 @@ Amounts are dollars with nine digits, exact; moments are UTC.
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -85,11 +85,12 @@ def usage_row(row: Row) -> dict[str, Any]:
         "failure_code": row.failure_code,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
-        "seconds": seconds(row.micros),
-        "price_per_second": amount(row.price_nanos_per_second),
+        # As text, which is a tenth of the work; below zero is none of them.
+        "seconds": f"{row.micros // MICROS_PER_SECOND}.{row.micros % MICROS_PER_SECOND:06d}",
+        "price_per_second": dollars(row.price_nanos_per_second),
         "price_id": row.price_id,
         "units": row.units,
-        "amount": amount(row.amount_nanos),
+        "amount": dollars(row.amount_nanos),
         "tags": row.tags,
     }
 
@@ -118,16 +119,14 @@ def amount(nanos: int) -> Decimal:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        # A spreadsheet would take it for a formula, and people choose names.
+        return f"'{value}" if value.startswith(_FORMULA) else value
     match value:
-        case None:
-            return ""
         case datetime():
             return rfc3339(value)
         case Decimal():
             return format(value, "f")
-        case date() | int() | float():
-            return value
         case dict() | list():
             return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    # A spreadsheet would take it for a formula, and people choose names.
-    return f"'{value}" if value.startswith(_FORMULA) else value
+    return value

@@ -12,7 +12,8 @@ from core.tables import UsageRecord
 
 TABLE = UsageRecord.__table__
 
-_BATCH = 5000
+#: Written down in some twenty milliseconds, during which an api process answers nobody else.
+_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,15 @@ async def page(tx: Transaction, filter: Filter, limit: int, before: tuple[dateti
 
 async def stream(database: Database, filter: Filter, batch: int = _BATCH) -> AsyncIterator[Sequence[Row]]:
     """All of them, Account by Account, oldest first; a transaction for each batch, so that nothing is held open."""
-    order = (TABLE.c.account_id, TABLE.c.ended_at, TABLE.c.id)
+    of_one = (TABLE.c.ended_at, TABLE.c.id)
+    order = of_one if filter.account_id is not None else (TABLE.c.account_id, *of_one)
     last: Row | None = None
     while True:
         found = _chosen(filter)
         if last is not None:
-            found = found.where(tuple_(*order) > tuple_(last.account_id, last.ended_at, last.id))
+            seen = [getattr(last, column.name) for column in order]
+            # The first condition is what an index begins with.
+            found = found.where(order[0] >= seen[0], tuple_(*order) > tuple_(*seen))
         async with database.autocommit() as tx:
             rows = await tx.all(found.order_by(*order).limit(batch))
         if rows:

@@ -25,7 +25,7 @@ from tests.api.serving import serving
 #: Another seed finds other things: try some before a release, with many more examples.
 SEED, MAX_EXAMPLES = 3, 12
 #: Ends a hang, not a slow run.
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 900
 #: How often a parameter that has a real value gets it; the rest is made up.
 REAL = 0.7
 
