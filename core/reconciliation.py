@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from sqlalchemy import Row, text
 
 from core.database import Transaction
+from core.pricing import MOST_CHARGE_NANOS
 
 #: Of one kind, so many are named; the rest are counted.
 SHOWN = 20
@@ -93,12 +94,12 @@ CHECKS = (
     Check(
         "prices",
         "Every usage record by the second is at the price it names, and comes to its time at that price.",
-        """
+        f"""
         SELECT u.id AS subject, u.micros::numeric * u.price_nanos_per_second / 1000000 AS expected,
             u.amount_nanos AS found
         FROM usage_records u LEFT JOIN prices p ON p.id = u.price_id
         WHERE u.units IS NULL AND (
-            u.amount_nanos <> div(u.micros::numeric * u.price_nanos_per_second, 1000000)
+            u.amount_nanos <> least(div(u.micros::numeric * u.price_nanos_per_second, 1000000), {MOST_CHARGE_NANOS})
             OR (u.price_nanos_per_second <> 0 AND p.nanos_per_unit IS DISTINCT FROM u.price_nanos_per_second
                 AND u.price_id IS NOT NULL)
         )
@@ -107,15 +108,15 @@ CHECKS = (
     Check(
         "units",
         "Every usage record by the unit comes to the sum of its lines, at the prices they name.",
-        """
+        f"""
         SELECT u.id AS subject, sum((line ->> 'amount_nanos')::bigint) AS expected, u.amount_nanos AS found
         FROM usage_records u, jsonb_array_elements(u.units) AS line LEFT JOIN prices p ON p.id = line ->> 'price_id'
         WHERE u.units IS NOT NULL
         GROUP BY u.id, u.amount_nanos
         HAVING sum((line ->> 'amount_nanos')::bigint) <> u.amount_nanos
             OR bool_or(p.nanos_per_unit IS DISTINCT FROM (line ->> 'nanos_per_unit')::bigint)
-            OR bool_or((line ->> 'amount_nanos')::bigint
-                <> trunc((line ->> 'quantity')::numeric * (line ->> 'nanos_per_unit')::bigint))
+            OR bool_or((line ->> 'amount_nanos')::bigint <> least(
+                trunc((line ->> 'quantity')::numeric * (line ->> 'nanos_per_unit')::bigint), {MOST_CHARGE_NANOS}))
         """,
     ),
     Check(

@@ -12,6 +12,7 @@ from core.errors import Conflict, Invalid, NotFound, PaymentRequired, StaleWrite
 from core.ids import new_id
 from core.lifecycle import FailureCode
 from core.pricing import MICROS_PER_SECOND, MOST_CHARGE_NANOS, NANOS_PER_DOLLAR
+from core.reconciliation import differences
 from core.resources import Resources
 from core.tables import Alert, Prediction, UsageRecord
 from tests.support.factories import PRICE_NANOS_PER_SECOND
@@ -158,10 +159,14 @@ async def test_the_dearest_run_ends_and_is_added_up(resources: Resources) -> Non
     """A million dollars a second for a year is more than a bigint of nanodollars, and no charge."""
     payer = await open_payer(resources, limit=None)
     await payer.price(10**6 * DOLLAR)
-    await payer.run(365 * 24 * 3600 * MICROS_PER_SECOND)
+    ids = [await payer.run(365 * 24 * 3600 * MICROS_PER_SECOND)]
     await payer.price(10**6 * DOLLAR, metric="image_count")
-    await payer.run(1, counted={"image_count": 10**12})
+    ids.append(await payer.run(1, counted={"image_count": 10**12}))
     assert (await payer.proven()).balance_nanos == -2 * MOST_CHARGE_NANOS
+    mine = {row.subject for found in await payer.do(differences) for row in found.rows} & {
+        f"prediction:{id}" for id in ids
+    }
+    assert not mine
 
 
 async def test_a_run_at_no_price_costs_nothing_and_is_on_record(resources: Resources) -> None:
