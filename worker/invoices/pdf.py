@@ -2,7 +2,7 @@
 for and wherever.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,16 +10,21 @@ from zoneinfo import ZoneInfo
 from core import localized
 from core.invoices import CREDIT_NOTE
 from worker.invoices.fonts import can_write
-from worker.invoices.sheet import ACCENT, BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, WIDTH, Sheet
+from worker.invoices.sheet import ACCENT, BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, WIDTH, Colour, Sheet
 from worker.invoices.table import Table
 
 _HALF = WIDTH / 2
 _TOTALS_LEFT = LEFT + 92
 _RIGHT_HALF = LEFT + 108
+_NOTES_WIDTH = _TOTALS_LEFT - LEFT - 12
 _ROW = 6.0
 _DEFAULT_LOCALE = "en_US"
 
 _EXACT = "Amounts are exact; each run is rounded down to a nanodollar. Their sum is rounded to the cent once."
+
+
+#: Its lines, and how they are set.
+_Note = tuple[list[str], float, Colour]
 
 
 def render(document: Mapping[str, Any]) -> bytes:
@@ -44,8 +49,7 @@ class _Page:
         y = self._buyer(y)
         y = self._banner(y)
         y = Table(self._sheet, self._locale, self._document["lines"], y).draw()
-        y = self._totals(y)
-        self._notes(y)
+        self._end(y)
         return bytes(self._sheet.output())
 
     # --- the first page ---
@@ -111,12 +115,17 @@ class _Page:
 
     # --- the end ---
 
-    def _totals(self, y: float) -> float:
-        rows = list(self._sums())
-        if y + 6 + len(rows) * _ROW > BOTTOM:
+    def _end(self, y: float) -> None:
+        """What it comes to on the right, what there is to say about it on the left."""
+        rows, notes = list(self._sums()), list(self._notes())
+        heights = [len(rows) * _ROW + 4, sum(len(lines) * size * 0.5 + 3 for lines, size, _ in notes)]
+        if y + 5 + max(heights) > BOTTOM:
             self._sheet.add_page()
             y = TOP
-        y += 5
+        self._totals(y + 5, rows)
+        self._say(y + 5, notes)
+
+    def _totals(self, y: float, rows: Sequence[tuple[str, int]]) -> None:
         for number, (label, nanos) in enumerate(rows):
             is_last = number == len(rows) - 1
             if is_last:
@@ -126,7 +135,10 @@ class _Page:
             self._sheet.write_at(_TOTALS_LEFT, y, label, size=size, bold=is_last, colour=colour, width=40)
             self._sheet.write_at(RIGHT, y, self._money(nanos), size=size, bold=is_last, align="R", width=42)
             y += _ROW
-        return y + 4
+
+    def _say(self, y: float, notes: Sequence[_Note]) -> None:
+        for lines, size, colour in notes:
+            y = self._sheet.write_block(LEFT, y, "\n".join(lines), _NOTES_WIDTH, size=size, colour=colour) + 3
 
     def _sums(self) -> Iterator[tuple[str, int]]:
         document = self._document
@@ -144,17 +156,12 @@ class _Page:
             yield "Promotional credit", -document["promotional_nanos"]
         yield "Amount due", document["due_nanos"]
 
-    def _notes(self, y: float) -> None:
-        note = "" if self._is_credit else self._document["seller"]["note"]
-        notes = [(note, 8.5, SOFT), ("" if self._is_credit else _EXACT, 7.5, FAINT)]
-        for text, size, colour in notes:
-            if not text:
-                continue
-            lines = self._sheet.broken(text, WIDTH, size=size)
-            if y + len(lines) * 5 > BOTTOM:
-                self._sheet.add_page()
-                y = TOP
-            y = self._sheet.write_block(LEFT, y, text, WIDTH, size=size, colour=colour) + 3
+    def _notes(self) -> Iterator[_Note]:
+        if self._is_credit:
+            return
+        for text, size, colour in ((self._document["seller"]["note"], 8.5, SOFT), (_EXACT, 7.5, FAINT)):
+            if text:
+                yield self._sheet.broken(text, _NOTES_WIDTH, size=size), size, colour
 
     # --- words ---
 

@@ -19,7 +19,7 @@ LINE: Colour = (225, 231, 234)
 TINT: Colour = (238, 245, 248)
 ACCENT: Colour = (11, 110, 138)
 
-LEFT, RIGHT, TOP, BOTTOM = 18.0, 192.0, 18.0, 272.0
+LEFT, RIGHT, TOP, BOTTOM = 18.0, 192.0, 18.0, 275.0
 WIDTH = RIGHT - LEFT
 _FOOT = 281.0
 #: Of a line of text, in millimetres for each point of its size.

@@ -96,9 +96,10 @@ class Table:
         """What is less than a cent is there for whoever adds it up, and in nobody's way."""
         text, beyond = exact(nanos, self._locale, self._digits), self._digits - 2
         cents, rest = (text[:-beyond], text[-beyond:]) if beyond else (text, "")
-        wide = self._sheet.width_of(rest, 8.5)
-        self._sheet.write_at(RIGHT - wide, y, cents, size=8.5, align="R", width=_AMOUNT_WIDTH - wide)
-        self._sheet.write_at(RIGHT - wide, y, rest, size=8.5, colour=FAINT)
+        size = 8.5 * min(1.0, _AMOUNT_WIDTH / self._sheet.width_of(text, 8.5))
+        right = RIGHT - self._sheet.width_of(rest, size)
+        self._sheet.write_at(right, y, cents, size=size, align="R")
+        self._sheet.write_at(right, y, rest, size=size, colour=FAINT)
 
 
 def _grouped(lines: Sequence[Mapping[str, Any]], locale: str) -> dict[str, list[_Row]]:
