@@ -11,7 +11,7 @@ from api.web.billing.money import KINDS, TONES
 from api.web.billing.place import ADMIN, Here
 from api.web.gate import PageRoute
 from api.web.views import Page
-from core import accounts, alerts, credits, limits, wallets
+from core import accounts, alerts, audit_trail, credits, limits, wallets
 from core.clock import now
 from core.exports import amount
 from core.reports import balances, movements, usage
@@ -83,6 +83,7 @@ async def one(view: Page, place: Here, tx: Reading, username: str) -> Response:
         limits=await limits.of_account(tx, account.id),
         alerts=await alerts.unseen(tx, account.id, _SHOWN),
         movements=await movements.page(tx, filter, limit=_SHOWN),
+        events=await audit_trail.page(tx, audit_trail.Filter(account_id=account.id), None, _SHOWN),
         kinds=KINDS,
         tones=TONES,
     )
