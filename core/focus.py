@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    CompoundSelect,
     Numeric,
     Row,
     Select,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    union,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -33,7 +35,7 @@ from core.database import Database, Transaction, one_of
 from core.exports import amount, seconds
 from core.ledger import Kind
 from core.pricing import NANOS_PER_DOLLAR
-from core.tables import Account, LedgerEntry, Price, Token, UsageRecord
+from core.tables import Account, LedgerEntry, Price, Token, UsageDay, UsageRecord, WalletPosting
 
 _RECORD, _ENTRY = UsageRecord.__table__, LedgerEntry.__table__
 
@@ -102,6 +104,12 @@ CATEGORIES = {
     Kind.EXPIRY: "Credit",
 }
 
+# The first as the index has it.
+_IS_BESIDES_USAGE = (
+    _ENTRY.c.kind != literal_column("'usage'"),
+    _ENTRY.c.kind.in_([kind.value for kind in CATEGORIES]),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Period:
@@ -115,9 +123,29 @@ class Period:
 
 async def stream(database: Database, period: Period) -> AsyncIterator[list[dict[str, Any]]]:
     """Rows under `COLUMNS`, day by day, a transaction for each."""
-    for offset in range((period.last - period.first).days + 1):
+    async with database.autocommit() as tx:
+        days = [row.day for row in await tx.all(_days(period))]
+    for day in days:
         async with database.autocommit() as tx:
-            yield await of_day(tx, period, period.first + timedelta(days=offset))
+            yield await of_day(tx, period, day)
+
+
+def _days(period: Period) -> CompoundSelect:
+    """Those on which there is something: folded, not folded yet, or booked."""
+    start = datetime(period.first.year, period.first.month, period.first.day, tzinfo=UTC)
+    end = start + timedelta(days=(period.last - period.first).days + 1)
+    folded, record = UsageDay.__table__, _RECORD
+    waiting = select(record.c.day).join(WalletPosting, WalletPosting.usage_record_id == record.c.id)
+    of_folded = select(folded.c.day).where(folded.c.day.between(period.first, period.last))
+    of_waiting = waiting.where(record.c.day.between(period.first, period.last))
+    of_booked = select(func.date(func.timezone("UTC", _ENTRY.c.created_at)).label("day")).where(
+        *_IS_BESIDES_USAGE, _ENTRY.c.created_at >= start, _ENTRY.c.created_at < end
+    )
+    if period.account_id is not None:
+        of_folded = of_folded.where(folded.c.account_id == period.account_id)
+        of_waiting = of_waiting.where(record.c.account_id == period.account_id)
+        of_booked = of_booked.where(_ENTRY.c.ledger_account == ledger.account(period.account_id))
+    return union(of_folded, of_waiting, of_booked).order_by("day")
 
 
 async def of_day(tx: Transaction, period: Period, day: date) -> list[dict[str, Any]]:
@@ -255,9 +283,7 @@ def _booked(day: date, account_id: str | None) -> Select:
         )
         .outerjoin_from(_ENTRY, _RECORD, _RECORD.c.id == func.coalesce(_ENTRY.c.usage_record_id, _ENTRY.c.corrects))
         .where(
-            # The first as the index has it.
-            _ENTRY.c.kind != literal_column("'usage'"),
-            _ENTRY.c.kind.in_([kind.value for kind in CATEGORIES]),
+            *_IS_BESIDES_USAGE,
             _ENTRY.c.created_at >= start,
             _ENTRY.c.created_at < start + timedelta(days=1),
             of_accounts,
