@@ -24,12 +24,13 @@ admin = APIRouter(route_class=PageRoute)
 @page()
 async def show(view: Page, place: Here, tx: Reading) -> Response:
     rows = await capacity.idling(tx, place.filter)
+    owners = await _owners(tx, rows)
     micros, listed, charged, cost = capacity.idle_cost(rows)
     return view.render(
         "billing/idle.html",
         place=place,
-        rows=[(row, _changes(place, row, names)) for names in [await _owners(tx, rows)] for row in rows],
-        owners=await _owners(tx, rows),
+        rows=[(row, _changes(place, row, owners)) for row in rows],
+        owners=owners,
         micros=micros,
         listed=listed,
         charged=charged,

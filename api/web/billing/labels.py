@@ -51,10 +51,13 @@ def in_url(dimension: str, value: str, label: str) -> str:
 
 
 async def chosen(tx: Transaction, place: Place) -> Sequence[tuple[str, str, str]]:
-    """What was chosen beside the days, each as (dimension, label, link to this page without it is the caller's)."""
-    found = []
-    for name, value in place.choices.items():
-        shown = place.filter.chosen.get(name, value)
-        names = await labels(tx, name, [shown]) if name != "account" else {}
-        found.append((name, DIMENSIONS[name], value if name == "account" else names.get(shown, shown)))
-    return found
+    """What was chosen beside the days: (dimension, what that is called, what was chosen of it)."""
+    return [(name, DIMENSIONS[name], await _choice(tx, place, name)) for name in place.choices]
+
+
+async def _choice(tx: Transaction, place: Place, name: str) -> str:
+    value = place.choices[name]
+    if name in ("account", TAG):
+        return value
+    of_filter = place.filter.chosen.get(name, value)
+    return (await labels(tx, name, [of_filter])).get(of_filter, value)

@@ -45,7 +45,6 @@ async def show(view: Page, place: Here, tx: Reading, state: StateDep, by: By = "
         "models": await _dearest(tx, place, "model"),
         "split": await idle.split(tx, place),
         "idling": capacity.idle_cost(await capacity.idling(tx, place.filter, None)),
-        "back": await movements.by_kind(tx, place.filter),
         "movements": await movements.page(tx, place.filter, limit=_SHOWN),
         "kinds": KINDS,
         "tones": TONES,

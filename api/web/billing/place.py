@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends
-from sqlalchemy import Row
+from sqlalchemy import Row, select
 
 from api.dependencies import Reading
 from api.web.ranges import DateRange, date_range
@@ -21,6 +21,7 @@ from core.database import Transaction
 from core.errors import NotFound
 from core.metering import PHASES
 from core.reports.filters import COLUMNS, Filter
+from core.tables import Account, Token
 
 ADMIN, ACCOUNT = "/admin/billing", "/account/billing"
 #: In the URL: those that have none, such as runs that went to no Deployment.
@@ -79,7 +80,7 @@ async def _place(view: Page, tx: Reading) -> Place:
     query = {name: value for name, value in view.request.query_params.items() if value and name in (*_DAYS, *_CHOICES)}
     account, problem = view.viewer.account, ""
     if is_admin:
-        account, problem = await _chosen_account(tx, query.get("account"))
+        account, problem = await _chosen_account(tx, query)
     else:
         query.pop("account", None)
     days = date_range(now().date(), *(query.get(name, "") for name in _DAYS))
@@ -92,9 +93,12 @@ async def _place(view: Page, tx: Reading) -> Place:
 Here = Annotated[Place, Depends(_place)]
 
 
-async def _chosen_account(tx: Transaction, username: str | None) -> tuple[Row | None, str]:
+async def _chosen_account(tx: Transaction, query: dict[str, str]) -> tuple[Row | None, str]:
+    """By its name, or as the owner of a chosen token."""
+    username = query.get("account")
     if not username:
-        return None, ""
+        owner = select(Account).join(Token, Token.account_id == Account.id).where(Token.id == query.get("token"))
+        return (await tx.first(owner) if "token" in query else None), ""
     try:
         return await accounts.by_username(tx, username), ""
     except NotFound:
