@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Numeric, Row, cast, func, literal, select, union_all
+from sqlalchemy import BigInteger, Numeric, Row, and_, cast, func, literal, select, union_all
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -39,6 +39,8 @@ async def _used(tx: Transaction, posting_ids: Sequence[int]) -> Sequence[Row]:
         WalletPosting.id == func.any(list(posting_ids)), WalletPosting.amount_nanos < 0
     )
     postings = postings.subquery()
+    # A run that was waived in part has been given back more than its volume would: it does not count.
+    whole = and_(postings.c.usage_record_id == _RECORD.c.id, postings.c.amount_nanos == -_RECORD.c.amount_nanos)
     by_second = (
         select(
             _RECORD.c.account_id,
@@ -47,7 +49,7 @@ async def _used(tx: Transaction, posting_ids: Sequence[int]) -> Sequence[Row]:
             _RECORD.c.micros.label("units"),
             -postings.c.amount_nanos,
         )
-        .join(postings, postings.c.usage_record_id == _RECORD.c.id)
+        .join(postings, whole)
         .where(_RECORD.c.units.is_(None))
     )
     line = func.jsonb_array_elements(_RECORD.c.units).table_valued("value").lateral("line")
@@ -60,10 +62,9 @@ async def _used(tx: Transaction, posting_ids: Sequence[int]) -> Sequence[Row]:
             cast(cast(value["quantity"].astext, Numeric) * _PARTS_OF_UNIT, BigInteger),
             cast(value["amount_nanos"].astext, BigInteger),
         )
-        .join(postings, postings.c.usage_record_id == _RECORD.c.id)
+        .join(postings, whole)
         .join(line, literal(True))
-        # What was waived in part has been given back more than its volume would.
-        .where(_RECORD.c.units.is_not(None), postings.c.amount_nanos == -_RECORD.c.amount_nanos)
+        .where(_RECORD.c.units.is_not(None))
     )
     used = union_all(by_second, by_unit).subquery("used")
     account_id, price_id, month_of, units, charged = used.c

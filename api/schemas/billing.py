@@ -97,7 +97,7 @@ class AlertResponse(BaseModel):
     """Something about money that its owner is told."""
 
     id: str
-    kind: str = Field(description="`spend_limit`, `low_balance`, `recharge_failed` or `insufficient_funds`.")
+    kind: str = Field(description="`spend_limit`, `low_balance`, `insufficient_funds`, `recharge_failed`, …")
     message: str
     details: dict[str, object]
     created_at: datetime

@@ -192,6 +192,9 @@ async def test_each_route_lets_its_own_scope_pass(
     assert "lacks the scope" not in answer.text
 
 
+MONEY = ("/v1/usage", "/v1/billing", "/v1/prices")
+
+
 def test_whoever_may_only_read_changes_nothing_and_learns_no_secret() -> None:
     exceptions = {
         ("GET", "/v1/account/usage"): Scope.BILLING,
@@ -200,8 +203,11 @@ def test_whoever_may_only_read_changes_nothing_and_learns_no_secret() -> None:
         ("GET", "/v1/tokens/something"): Scope.ADMIN,
         ("GET", "/v1/audit"): Scope.ADMIN,
         ("GET", "/v1/audit/export"): Scope.ADMIN,
+        ("GET", "/v1/prices/book"): Scope.ADMIN,
     }
     reading = {(method, path): scope for method, path, scope in CLOSED if method in ("GET", "QUERY")}
+    # What was used and what is owed is for those who look after money.
+    exceptions = {(method, path): Scope.BILLING for method, path in reading if path.startswith(MONEY)} | exceptions
     assert {key: scope for key, scope in reading.items() if scope != Scope.READ} == exceptions
     assert not [route for route in CLOSED if route[0] not in ("GET", "QUERY") and route[2] == Scope.READ]
 
