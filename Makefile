@@ -7,7 +7,7 @@ SHELL := /bin/bash
 INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --progress-bar off --editable
 COUNT := awk '/^Collecting/ { printf "\r  %d packages found", ++n; fflush() } END { print n ? ", installed." : "  nothing new." }'
 
-.PHONY: up test lint bench bench-reads bench-streams clean
+.PHONY: up test lint bench bench-reads bench-streams bench-money bench-money-pages clean
 
 up: $(VENV)/.installed
 	@$(VENV)/bin/millrace up
@@ -29,6 +29,13 @@ bench-reads: $(VENV)/.installed-test
 bench-streams: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m bench.streams
 	@$(VENV)/bin/python -m bench.first_byte
+
+bench-money: $(VENV)/.installed-test
+	@$(VENV)/bin/python -m bench.money
+
+# Fills usage records by the ten million: minutes, and 10 GB of disk for as long as it runs.
+bench-money-pages: $(VENV)/.installed-test
+	@$(VENV)/bin/python -m bench.money_pages
 
 # What Millrace keeps in .millrace stays.
 clean:

@@ -30,7 +30,7 @@ from tests.support.factories import add_account, add_node, add_runnable
 
 BEGINS, ENDS = datetime(2028, 2, 1, tzinfo=UTC), datetime(2028, 3, 1, tzinfo=UTC)
 #: The last group of each day runs across midnight.
-HOURS = (0.5, 8.25, 13.0, 17.5, 23.99)
+HOURS = (0.5, 8.25, 17.5, 23.99)
 RUNS_AT_ONCE = 10
 _NAME = "simulated_month"
 
