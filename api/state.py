@@ -26,6 +26,8 @@ _REMEMBERED = 10_000
 _COMPILED_SCHEMAS = 1_000
 #: Counting the runs of a popular Model reads a million records.
 _RUN_COUNT_SECONDS = 30.0
+#: A month of a busy installation is a look at some hundred thousand rows.
+_SUMS_SECONDS, _REMEMBERED_SUMS = 10.0, 256
 
 
 class State:
@@ -42,6 +44,8 @@ class State:
         self._accounts: TTLCache[str, Row] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
         self._runnables: TTLCache[tuple[str, ...], Runnable] = TTLCache(_REMEMBERED, _REMEMBER_SECONDS)
         self._run_counts: TTLCache[str, int] = TTLCache(_REMEMBERED, _RUN_COUNT_SECONDS)
+        #: What all Accounts together come to: the pages of admins ask for the same again and again.
+        self.sums: TTLCache[tuple[Any, ...], Any] = TTLCache(_REMEMBERED_SUMS, _SUMS_SECONDS)
         self._schemas: LRUCache[str, InputSchema] = LRUCache(_COMPILED_SCHEMAS)
 
     async def account_of(self, token: str) -> Row | None:

@@ -11,7 +11,7 @@ from sqlalchemy import Row, Select, func, select
 
 from core import prices
 from core.database import Transaction
-from core.metering import IDLE, SETUP
+from core.metering import ACTIVE, IDLE, PHASES, SETUP
 from core.pricing import MICROS_PER_HOUR, MICROS_PER_SECOND
 from core.reports.filters import Filter
 from core.reports.usage import DAYS, total
@@ -148,16 +148,47 @@ class Machines:
         return self.amount_nanos - self.available_cost_nanos
 
 
-async def machines(tx: Transaction, filter: Filter) -> list[Machines]:
-    """By Hardware, the one that brings in most first."""
+@dataclass(frozen=True, slots=True)
+class Overall:
+    """The same from several sides, by one look at the roll-up."""
+
+    machines: list[Machines]
+    """The one that brings in most first."""
+    phases: dict[str, int]
+    """Microseconds of Instances."""
+    failed: dict[str, tuple[int, int]]
+    """Runs that were charged and did not succeed: how many, and how much, by outcome."""
+    idle: tuple[int, int, int, int]
+    """As `idle_cost`."""
+
+
+async def overall(tx: Transaction, filter: Filter) -> Overall:
     known = await rates(tx)
+    parts = await tx.all(_parts(filter))
     available = {row.hardware_sku: row.micros for row in await tx.all(_available(filter))}
-    used = {row.hardware_sku: row for row in await tx.all(_used(filter))}
-    found = [
-        _machines(sku, known.get(sku) or Rates(sku, 0, 0, 0), available.get(sku, 0), used.get(sku))
-        for sku in available.keys() | used.keys()
+    skus = available.keys() | {part.hardware_sku for part in parts}
+    machines = [
+        _machines(
+            sku,
+            known.get(sku) or Rates(sku, 0, 0, 0),
+            available.get(sku, 0),
+            [part for part in parts if part.hardware_sku == sku],
+        )
+        for sku in skus
     ]
-    return sorted(found, key=lambda each: (-each.amount_nanos, each.sku))
+    idle = [part for part in parts if not part.outcome and part.phase == IDLE]
+    listed = sum(known[part.hardware_sku].at_list(part.micros) for part in idle if part.hardware_sku in known)
+    return Overall(
+        machines=sorted(machines, key=lambda each: (-each.amount_nanos, each.sku)),
+        phases={phase: _micros(parts, phase) for phase in PHASES},
+        failed=_failed(parts),
+        idle=(
+            _micros(parts, IDLE),
+            listed,
+            sum(part.amount_nanos for part in idle),
+            sum(part.cost_nanos for part in idle),
+        ),
+    )
 
 
 def _available(filter: Filter) -> Select:
@@ -168,30 +199,42 @@ def _available(filter: Filter) -> Select:
     return summed.where(*within).group_by(CAPACITY.c.hardware_sku)
 
 
-def _used(filter: Filter) -> Select:
-    of_instances, of_runs = DAYS.c.outcome == "", DAYS.c.outcome != ""
-    phase = DAYS.c.phase
-    return (
-        select(
-            DAYS.c.hardware_sku,
-            total(DAYS.c.micros, of_runs).label("run_micros"),
-            total(DAYS.c.micros, of_instances, phase == SETUP).label("setup_micros"),
-            total(DAYS.c.micros, of_instances, phase == IDLE).label("idle_micros"),
-            total(DAYS.c.micros, of_instances, phase.not_in((SETUP, IDLE))).label("active_micros"),
-            total(DAYS.c.amount_nanos).label("amount_nanos"),
-            total(DAYS.c.cost_nanos).label("cost_nanos"),
+def _parts(filter: Filter) -> Select:
+    keys = (DAYS.c.hardware_sku, DAYS.c.phase, DAYS.c.outcome)
+    sums = (total(DAYS.c[name]).label(name) for name in ("runs", "micros", "amount_nanos", "cost_nanos"))
+    within = (DAYS.c.day.between(filter.first, filter.last), *filter.conditions(DAYS))
+    return select(*keys, *sums).where(*within).group_by(*keys)
+
+
+def _micros(parts: Sequence[Row], phase: str) -> int:
+    """Of Instances."""
+    return sum(part.micros for part in parts if not part.outcome and part.phase == phase)
+
+
+def _failed(parts: Sequence[Row]) -> dict[str, tuple[int, int]]:
+    bad = [part for part in parts if part.outcome not in ("", "succeeded") and part.amount_nanos]
+    outcomes = sorted({part.outcome for part in bad})
+    return {
+        outcome: tuple(
+            sum(getattr(part, name) for part in bad if part.outcome == outcome) for name in ("runs", "amount_nanos")
         )
-        .where(DAYS.c.day.between(filter.first, filter.last), *filter.conditions(DAYS))
-        .group_by(DAYS.c.hardware_sku)
-    )
+        for outcome in outcomes
+    }
 
 
-def _machines(sku: str, rate: Rates, available: int, used: Row | None) -> Machines:
+def _machines(sku: str, rate: Rates, available: int, parts: Sequence[Row]) -> Machines:
     devices = max(1, rate.gpus)
-    instances = ("setup_micros", "idle_micros", "active_micros")
-    sums = {name: getattr(used, name) * devices if used else 0 for name in instances}
-    plain = {name: getattr(used, name) if used else 0 for name in ("run_micros", "amount_nanos", "cost_nanos")}
-    return Machines(sku=sku, rates=rate, available_micros=available, **sums, **plain)
+    return Machines(
+        sku=sku,
+        rates=rate,
+        available_micros=available,
+        run_micros=sum(part.micros for part in parts if part.outcome),
+        setup_micros=_micros(parts, SETUP) * devices,
+        idle_micros=_micros(parts, IDLE) * devices,
+        active_micros=_micros(parts, ACTIVE) * devices,
+        amount_nanos=sum(part.amount_nanos for part in parts),
+        cost_nanos=sum(part.cost_nanos for part in parts),
+    )
 
 
 def idle_cost(rows: Sequence[Idling]) -> tuple[int, int, int, int]:

@@ -6,7 +6,7 @@ in, which includes it; money and cost can be added.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Row, Select, case, cast, func, literal, select
@@ -106,11 +106,12 @@ async def over_time(
     return await tx.all(select(moment, name, *sums).where(*found.conditions).group_by(moment, name))
 
 
-async def phases(tx: Transaction, filter: Filter) -> Sequence[Row]:
-    """(name, sums) of the time of Instances alone: setup, idle, active."""
-    found = source(filter)
-    name = found.columns["phase"].label("name")
-    return await tx.all(found.select(name).where(found.table.c.outcome == "").group_by(name))
+async def daily(tx: Transaction, filter: Filter, dimension: str) -> Sequence[Row]:
+    """(moment, name, amount_nanos) of each day: for what has few names, in one look instead of two."""
+    found = source(filter, dimension)
+    keys = (found.columns[DAY].label("moment"), found.columns[dimension].label("name"))
+    amount = total(found.table.c.amount_nanos).label("amount_nanos")
+    return await tx.all(select(*keys, amount).where(*found.conditions).group_by(*keys))
 
 
 async def charged_between(tx: Transaction, since: datetime, until: datetime, account_id: str | None) -> int:
@@ -124,12 +125,6 @@ async def charged_between(tx: Transaction, since: datetime, until: datetime, acc
     return row[0] + row[1] * seconds // 3600
 
 
-async def charged_on(tx: Transaction, first: date, last: date, account_id: str | None) -> int:
-    """What was charged on whole days."""
-    of_account = [] if account_id is None else [DAYS.c.account_id == account_id]
-    return await tx.scalar(select(total(DAYS.c.amount_nanos)).where(DAYS.c.day.between(first, last), *of_account))
-
-
 @dataclass(frozen=True, slots=True)
 class Pace:
     """What was charged today and this month so far, and in the same spans of yesterday and last month."""
@@ -141,18 +136,25 @@ class Pace:
 
 
 async def pace(tx: Transaction, now: datetime, account_id: str | None = None) -> Pace:
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    day, before = timedelta(days=1), midnight - timedelta(days=1)
+    midnight, day = now.replace(hour=0, minute=0, second=0, microsecond=0), timedelta(days=1)
     month = midnight.replace(day=1)
     last_month = (month - day).replace(day=1)
-    # As far into last month as it is into this one, where that one is as long.
+    # As far into last month as it is into this one, where that one is as long; of its last day, the share.
     same = min(last_month + (now - month), month)
-    same_midnight = same.replace(hour=0, minute=0, second=0, microsecond=0)
-    whole = await charged_on(tx, last_month.date(), (same_midnight - day).date(), account_id)
-    rest = await charged_between(tx, same_midnight, same, account_id)
+    share = (same - same.replace(hour=0, minute=0, second=0, microsecond=0)) // timedelta(seconds=1)
+    column, amount = DAYS.c.day, DAYS.c.amount_nanos
+    within = [column.between(last_month.date(), midnight.date())]
+    row = await tx.one(
+        select(
+            total(amount, column == midnight.date()).label("today"),
+            total(amount, column >= month.date()).label("month"),
+            total(amount, column < same.date()).label("last_month"),
+            total(amount, column == same.date()).label("last_day"),
+        ).where(*within, *([] if account_id is None else [DAYS.c.account_id == account_id]))
+    )
     return Pace(
-        today=await charged_on(tx, midnight.date(), midnight.date(), account_id),
-        yesterday=await charged_between(tx, before, now - day, account_id),
-        month=await charged_on(tx, month.date(), midnight.date(), account_id),
-        last_month=whole + rest,
+        today=row.today,
+        yesterday=await charged_between(tx, midnight - day, now - day, account_id),
+        month=row.month,
+        last_month=row.last_month + (row.last_day * share // (24 * 3600) if same < month else 0),
     )

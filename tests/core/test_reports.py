@@ -159,7 +159,11 @@ async def test_idling_is_told_at_list_price_and_at_cost(resources: Resources, st
 async def test_machines_cost_while_they_are_there_used_or_not(resources: Resources, story: Scene) -> None:
     day = now().date() - timedelta(days=1)
     async with resources.database.autocommit() as tx:
-        found = {each.sku: each for each in await capacity.machines(tx, Filter(day, day))}
+        overall = await capacity.overall(tx, Filter(day, day))
+        idling = await capacity.idling(tx, Filter(day, day), limit=None)
+    found = {each.sku: each for each in overall.machines}
+    assert overall.idle[0] == sum(row.idle_micros for row in idling)
+    assert overall.idle[2:] == capacity.idle_cost(idling)[2:]
     for sku in (L40S, H100):
         machine = found[sku]
         hours = Decimal(machine.available_micros) / (3600 * 1_000_000)

@@ -2,13 +2,15 @@
 
 from fastapi import APIRouter, Response
 
-from api.dependencies import Reading
+from api.dependencies import Reading, StateDep
+from api.state import State
 from api.web import charts, formats
 from api.web.access import page
 from api.web.billing import csvs
 from api.web.billing.labels import chosen
 from api.web.billing.options import options
 from api.web.billing.place import Here, Place
+from api.web.billing.sums import sums
 from api.web.gate import PageRoute
 from api.web.views import Page
 from core.database import Transaction
@@ -22,8 +24,8 @@ admin = APIRouter(route_class=PageRoute)
 
 @router.get("/idle")
 @page()
-async def show(view: Page, place: Here, tx: Reading) -> Response:
-    rows = await capacity.idling(tx, place.filter)
+async def show(view: Page, place: Here, tx: Reading, state: StateDep) -> Response:
+    rows = await sums(state, tx, capacity.idling, place.filter)
     owners = await _owners(tx, rows)
     micros, listed, charged, cost = capacity.idle_cost(rows)
     return view.render(
@@ -35,8 +37,7 @@ async def show(view: Page, place: Here, tx: Reading) -> Response:
         listed=listed,
         charged=charged,
         cost=cost,
-        split=await split(tx, place),
-        chart=await _chart(tx, place),
+        chart=await _chart(state, tx, place),
         chosen=await chosen(tx, place),
         options=await options(tx, place),
     )
@@ -55,25 +56,25 @@ def _changes(place: Place, row: capacity.Idling, owners: dict[str, str]) -> dict
     return changes
 
 
-async def split(tx: Transaction, place: Place) -> list[charts.BarListRow]:
+def split(place: Place, phases: dict[str, int]) -> list[charts.BarListRow]:
     """The time of Instances by phase."""
-    found = {row.name: row.instance_micros for row in await usage.phases(tx, place.filter)}
     names = ((ACTIVE, "Active"), (IDLE, "Idle"), (SETUP, "Setup"))
-    items = [charts.Item(label, found.get(name, 0), place.to("runs", phase=name, outcome="-")) for name, label in names]
-    return charts.bar_list(items, charts.DURATION) if any(item.value for item in items) else []
+    items = [charts.Item(label, phases[name], place.to("runs", phase=name, outcome="-")) for name, label in names]
+    return charts.bar_list(items, charts.DURATION) if any(phases.values()) else []
 
 
-async def _chart(tx: Transaction, place: Place) -> charts.StackedBars:
+async def _chart(state: State, tx: Transaction, place: Place) -> charts.StackedBars:
     """The time of Instances by day."""
-    values = {name: getattr(place.filter, name) for name in place.filter.__slots__}
-    of_instances = usage.Filter(**{**values, "outcome": "", "phase": None})
+    filter = {name: getattr(place.filter, name) for name in place.filter.__slots__}
+    of_instances = usage.Filter(**{**filter, "outcome": "", "phase": None})
     names = (ACTIVE, IDLE, SETUP)
-    found = {(row.moment, row.name): row.micros for row in await usage.over_time(tx, of_instances, "phase", names)}
+    found = await sums(state, tx, usage.over_time, of_instances, "phase", names)
+    values = {(row.moment, row.name): row.micros for row in found}
     days = place.range.days
     series = [
         charts.Series(
             label,
-            [found.get((day, name), 0) for day in days],
+            [values.get((day, name), 0) for day in days],
             [place.to("runs", phase=name, outcome="-", **place.on(day)) for day in days],
         )
         for name, label in ((ACTIVE, "Active"), (IDLE, "Idle"), (SETUP, "Setup"))
@@ -104,16 +105,16 @@ async def download(place: Here, tx: Reading) -> Response:
 
 @admin.get("/margin")
 @page(admin=True)
-async def margin(view: Page, place: Here, tx: Reading) -> Response:
+async def margin(view: Page, place: Here, tx: Reading, state: StateDep) -> Response:
     days = _all_of_the_days(place)
-    machines = await capacity.machines(tx, days)
-    back = await movements.by_kind(tx, days)
+    found = await sums(state, tx, capacity.overall, days)
+    back = await sums(state, tx, movements.by_kind, days)
     return view.render(
         "billing/margin.html",
         place=place,
-        machines=machines,
-        steps=steps(place, machines, back),
-        failed=await failed(tx, days),
+        machines=found.machines,
+        steps=steps(place, found.machines, back),
+        failed=found.failed,
     )
 
 
@@ -144,14 +145,6 @@ def steps(
     ]
 
 
-async def failed(tx: Transaction, filter: usage.Filter) -> dict[str, tuple[int, int]]:
-    """Runs that were charged and did not succeed: how many, and how much, by outcome."""
-    rows = await usage.by(tx, filter, "outcome")
-    return {
-        row.name: (row.runs, row.amount_nanos) for row in rows if row.name not in ("", "succeeded") and row.amount_nanos
-    }
-
-
 @admin.get("/margin.csv")
 @page(admin=True)
 async def download_margin(place: Here, tx: Reading) -> Response:
@@ -168,5 +161,5 @@ async def download_margin(place: Here, tx: Reading) -> Response:
         "margin_dollars": lambda row: amount(row.margin_nanos),
         "margin": lambda row: formats.percent(row.margin_nanos, row.amount_nanos),
     }
-    rows = await capacity.machines(tx, _all_of_the_days(place))
+    rows = (await capacity.overall(tx, _all_of_the_days(place))).machines
     return csvs.download(f"margin-{place.range.first}-{place.range.last}", columns, csvs.at_once(rows))

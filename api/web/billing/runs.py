@@ -5,12 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.dependencies import Reading, StateDep
+from api.state import State
 from api.web.access import page
 from api.web.billing import csvs
 from api.web.billing.labels import chosen, labels
 from api.web.billing.options import options
 from api.web.billing.paging import After, following
 from api.web.billing.place import Here, Place
+from api.web.billing.sums import sums
 from api.web.billing.why import sentence
 from api.web.gate import PageRoute
 from api.web.views import Page
@@ -23,7 +25,7 @@ router = APIRouter(route_class=PageRoute)
 
 @router.get("/runs")
 @page()
-async def show(view: Page, place: Here, tx: Reading, after: After) -> Response:
+async def show(view: Page, place: Here, tx: Reading, state: StateDep, after: After) -> Response:
     found = await records.page(tx, place.filter, after, records.PAGE_SIZE + 1)
     rows = found[: records.PAGE_SIZE]
     return view.render(
@@ -34,15 +36,15 @@ async def show(view: Page, place: Here, tx: Reading, after: After) -> Response:
         tokens=await labels(tx, "token", {row.token_id for row in rows if row.token_id}),
         chosen=await chosen(tx, place),
         options=await options(tx, place),
-        total=await _total(tx, place),
+        total=await _total(state, tx, place),
         is_first=after is None,
         cursor=following(found, records.PAGE_SIZE, "ended_at"),
     )
 
 
-async def _total(tx: Transaction, place: Place) -> object | None:
+async def _total(state: State, tx: Transaction, place: Place) -> object | None:
     """Of all pages together; None where the roll-ups cannot tell, because of a tag."""
-    return None if place.filter.unanswerable else await usage.totals(tx, place.filter)
+    return None if place.filter.unanswerable else await sums(state, tx, usage.totals, place.filter)
 
 
 @router.get("/runs.csv")

@@ -1,18 +1,23 @@
 """Spending: a chart over time and a table, told apart by one thing at a time; each row leads one step further down."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import Row
 
-from api.dependencies import Reading
+from api.dependencies import Reading, StateDep
+from api.state import State
 from api.web import charts
 from api.web.access import page
 from api.web.billing import csvs
 from api.web.billing.labels import DIMENSIONS, chosen, in_url, labels
 from api.web.billing.options import options
 from api.web.billing.place import Here, Place
+from api.web.billing.sums import sums
 from api.web.gate import PageRoute
 from api.web.views import Page
 from core.database import Transaction
@@ -31,10 +36,9 @@ router = APIRouter(route_class=PageRoute)
 
 @router.get("/usage")
 @page()
-async def show(view: Page, place: Here, tx: Reading, by: Annotated[str, Query()] = "") -> Response:
+async def show(view: Page, place: Here, tx: Reading, state: StateDep, by: Annotated[str, Query()] = "") -> Response:
     by = dimension(place, by)
-    rows = await usage.by(tx, place.filter, by)
-    total = await usage.totals(tx, place.filter)
+    rows = await sums(state, tx, usage.by, place.filter, by)
     table = await table_of(tx, place, by, rows)
     return view.render(
         "billing/usage.html",
@@ -45,10 +49,10 @@ async def show(view: Page, place: Here, tx: Reading, by: Annotated[str, Query()]
         chosen=await chosen(tx, place),
         options=await options(tx, place),
         table=table,
-        total=total,
-        before=await usage.totals(tx, _before(place)),
+        total=await _total(tx, place, by, rows),
+        before=await sums(state, tx, usage.totals, _before(place)),
         is_cut=len(rows) == usage.MOST_ROWS,
-        chart=await chart(tx, place, by, rows),
+        chart=await chart(state, tx, place, by, rows),
     )
 
 
@@ -73,6 +77,13 @@ async def download(place: Here, tx: Reading, by: Annotated[str, Query()] = "") -
 
 def _seconds(micros: int) -> str:
     return f"{micros // 1_000_000}.{micros % 1_000_000:06d}"
+
+
+async def _total(tx: Transaction, place: Place, by: str, rows: Sequence[Row]) -> Any:
+    """Of all rows there are; asked for where these are not all, or a run is in several."""
+    if by == TAG or len(rows) == usage.MOST_ROWS:
+        return await usage.totals(tx, place.filter)
+    return SimpleNamespace(**{name: sum(getattr(row, name) for row in rows) for name in usage.SUMS})
 
 
 def _before(place: Place) -> usage.Filter:
@@ -126,19 +137,44 @@ def down(place: Place, changes: dict[str, Any]) -> str:
     return place.to("usage", **changes, by=step) if step else place.to("runs", **changes)
 
 
-async def chart(tx: Transaction, place: Place, by: str, rows: Any) -> charts.StackedBars:
+def is_hourly(place: Place, by: str) -> bool:
+    return len(place.range.days) <= _HOURLY_DAYS and place.filter.tag is None and by not in (TAG, DAY)
+
+
+async def chart(state: State, tx: Transaction, place: Place, by: str, rows: Any) -> charts.StackedBars:
     """The dearest in colours of their own, the rest as one."""
-    is_hourly = len(place.range.days) <= _HOURLY_DAYS and place.filter.tag is None and by not in (TAG, DAY)
     shown = [row.name for row in rows][:_SHADED] if by != DAY else []
     dim = by if by != DAY else ("model" if place.filter.tag else "phase")
-    found = await usage.over_time(tx, place.filter, dim, shown, is_hourly)
-    moments = hours(place) if is_hourly else place.range.days
+    found = await sums(state, tx, usage.over_time, place.filter, dim, tuple(shown), is_hourly(place, by))
     values = {(row.moment, row.name): row.amount_nanos for row in found}
+    return await draw(tx, place, by, shown, max(0, len(rows) - len(shown)), values)
+
+
+async def chart_of_days(
+    state: State, tx: Transaction, place: Place, by: str
+) -> tuple[charts.StackedBars, list[tuple[str, int]]]:
+    """The same from one look, for what has few names; with all of them and their sums, the dearest first."""
+    found = await sums(state, tx, usage.daily, place.filter, by)
+    by_name: Counter[str] = Counter()
+    for row in found:
+        by_name[row.name] += row.amount_nanos
+    names = sorted(by_name.items(), key=lambda item: (-item[1], item[0]))
+    shown = [name for name, _ in names[:_SHADED]]
+    values: Counter[tuple[date, str | None]] = Counter()
+    for row in found:
+        values[row.moment, row.name if row.name in shown else None] += row.amount_nanos
+    return await draw(tx, place, by, shown, len(names) - len(shown), values), names
+
+
+async def draw(
+    tx: Transaction, place: Place, by: str, shown: Sequence[str], rest: int, values: Mapping[Any, int]
+) -> charts.StackedBars:
+    """`values` by (moment, name); by (moment, None) of the rest, which are so many."""
+    moments = hours(place) if is_hourly(place, by) else place.range.days
     names = await labels(tx, by, shown)
     series = [_series(place, by, name, names.get(name), moments, values) for name in shown]
-    if any(row.name is None and row.amount_nanos for row in found):
-        rest = max(0, len(rows) - len(shown))
-        name = "All" if by == DAY else f"Other ({rest})" if len(rows) < usage.MOST_ROWS else "Other"
+    if any(amount for (_, name), amount in values.items() if name is None):
+        name = "All" if by == DAY else f"Other ({rest})"
         series.append(charts.Series(name, [values.get((moment, None), 0) for moment in moments]))
     return charts.stacked_bars(_title(by), [_column(place, by, moment) for moment in moments], series)
 
