@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import date
 
 from sqlalchemy import Row, func, literal, or_, select, tuple_
+from sqlalchemy.orm import aliased
 
 from core import audit, credits, ledger, wallets
 from core.database import Transaction, one_of
@@ -40,8 +41,10 @@ async def refundable(tx: Transaction, usage: Row) -> int:
     waived = select(func.coalesce(func.sum(LedgerEntry.amount_nanos), 0)).where(
         LedgerEntry.transaction_id == f"{usage.id}:waiver", LedgerEntry.ledger_account == own
     )
-    given = await tx.scalar(select(back.scalar_subquery() + waived.scalar_subquery()))
-    return max(0, await _without_discount(tx, usage, usage.amount_nanos - int(given)))
+    given_back, was_waived = await tx.one(select(back.scalar_subquery(), waived.scalar_subquery()))
+    left = usage.amount_nanos - int(given_back) - int(was_waived)
+    # What was waived in part counts for no volume.
+    return max(0, left if was_waived else await _without_discount(tx, usage, left))
 
 
 async def _without_discount(tx: Transaction, usage: Row, left: int) -> int:
@@ -62,13 +65,15 @@ async def _without_discount(tx: Transaction, usage: Row, left: int) -> int:
 
 
 async def _refunded(tx: Transaction, account_id: str, month: date, price_ids: Sequence[str]) -> int:
-    """Of charges at these prices."""
+    """Of whole charges at these prices."""
     at_price = [UsageRecord.units.is_(None) & UsageRecord.price_id.in_(price_ids)]
     at_price += [UsageRecord.units.contains([{"price_id": id}]) for id in price_ids]
     total = select(func.coalesce(func.sum(LedgerEntry.amount_nanos), 0)).join(
         UsageRecord, UsageRecord.id == LedgerEntry.corrects
     )
-    own = (LedgerEntry.ledger_account == ledger.account(account_id), LedgerEntry.kind == Kind.REFUND.value)
+    waiver = aliased(LedgerEntry)
+    is_whole = ~select(waiver.id).where(waiver.transaction_id == UsageRecord.id + ":waiver").exists()
+    own = (LedgerEntry.ledger_account == ledger.account(account_id), LedgerEntry.kind == Kind.REFUND.value, is_whole)
     of_month = func.date_trunc("month", UsageRecord.day) == func.date_trunc("month", literal(month))
     return int(await tx.scalar(total.where(*own, of_month, or_(*at_price))))
 

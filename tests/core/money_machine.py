@@ -199,19 +199,17 @@ class MoneyMachine(Deeds, RuleBasedStateMachine):
         for record, waived in records:
             month = record.day.replace(day=1)
             for price_id, parts, charged in _lines(record, waived):
-                lines[record.account_id, price_id, month].append((parts, charged, waived))
+                lines[record.account_id, price_id, month].append((parts, charged))
         terms = {price.id: price for price in await tx.all(select(Price).where(prices.has_volume_terms()))}
         volumes = await tx.all(select(Volume).where(Volume.account_id.in_(self.accounts)))
         counted = {(row.account_id, row.price_id, row.month): row for row in volumes}
         assert counted.keys() == {key for key in lines if key[1] in terms}
         for key, row in counted.items():
-            parts, charged, waived = map(sum, zip(*lines[key], strict=True))
+            parts, charged = map(sum, zip(*lines[key], strict=True))
             assert (row.units, row.list_nanos) == (parts, charged)
             back = charged - price_of_volume(parts, *_terms(terms[row.price_id]))
-            assert max(0, back) <= row.discount_nanos <= charged
-            if not waived:
-                # Charges are rounded down one by one.
-                assert row.discount_nanos <= max(0, back) + len(lines[key])
+            # Charges are rounded down one by one.
+            assert max(0, back) <= row.discount_nanos <= min(charged, max(0, back) + len(lines[key]))
 
     @property
     def accounts(self) -> list[str]:
@@ -220,12 +218,11 @@ class MoneyMachine(Deeds, RuleBasedStateMachine):
 
 def _lines(record: Row, waived: int) -> list[tuple[str, int, int]]:
     """(price, thousandths or microseconds, what they were charged): all that counts for a month's volume."""
-    if waived == record.amount_nanos:
+    if waived or not record.amount_nanos:
         return []
     if record.units is None:
-        return [(record.price_id, record.micros, record.amount_nanos - waived)]
-    lines = [] if waived else record.units
-    return [(line["price_id"], int(line["quantity"] * 1000), line["amount_nanos"]) for line in lines]
+        return [(record.price_id, record.micros, record.amount_nanos)]
+    return [(line["price_id"], int(line["quantity"] * 1000), line["amount_nanos"]) for line in record.units]
 
 
 def _terms(price: Row) -> tuple[int, int, list[dict[str, int]], int]:

@@ -3,7 +3,7 @@
 import asyncio
 
 import uvloop
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, Phase
 from hypothesis import settings as bounds
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -26,6 +26,8 @@ def test_ten_thousand_steps_lose_no_nanodollar_and_spend_none_that_is_not_there(
                     max_examples=EXAMPLES,
                     stateful_step_count=STEPS,
                     deadline=None,
+                    # Making a failure smaller takes minutes; add `Phase.shrink` to look at one.
+                    phases=[Phase.reuse, Phase.generate],
                     suppress_health_check=list(HealthCheck),
                 ),
             )

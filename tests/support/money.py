@@ -28,7 +28,10 @@ _BOOKS = _of_accounts(
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(amount_nanos), 0)::bigint AS ledger_nanos,
             coalesce(sum(amount_nanos) FILTER (WHERE kind = 'discount'), 0)::bigint AS discount_nanos,
-            coalesce(-sum(amount_nanos) FILTER (WHERE kind = 'expiry'), 0)::bigint AS expired_nanos
+            coalesce(-sum(amount_nanos) FILTER (WHERE kind = 'expiry'), 0)::bigint AS expired_nanos,
+            coalesce(-sum(amount_nanos) FILTER (WHERE kind = 'usage'), 0)::bigint AS charged_nanos,
+            coalesce(sum(amount_nanos) FILTER (WHERE kind IN ('waiver', 'discount', 'refund')), 0)::bigint
+                AS given_back_nanos
         FROM ledger_entries WHERE ledger_account = 'account:' || w.account_id
     ) l
     CROSS JOIN LATERAL (
@@ -142,6 +145,7 @@ def _check(row: Row) -> None:
     assert row.balance_nanos + row.pending_nanos == row.ledger_nanos, f"wallet and postings are not the ledger: {row}"
     assert row.held_nanos - row.released_nanos == row.live_holds_nanos, f"a hold is lost, or nobody's: {row}"
     assert row.credit_nanos == max(row.balance_nanos, 0), f"credits are not what the wallet has: {row}"
+    assert row.given_back_nanos <= row.charged_nanos, f"more was given back than was charged: {row}"
     assert row.credit_expired_nanos == row.expired_nanos, f"credits expired that the ledger knows nothing of: {row}"
 
 
