@@ -25,5 +25,9 @@ def download(
         async for batch in batches:
             yield exports.lines(columns, map(row, batch))
 
-    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"', "Cache-Control": "no-store"}
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}.csv"',
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
     return StreamingResponse(lines(), headers=headers, media_type="text/csv")
