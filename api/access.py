@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from core.tokens import Scope
+from core.people.tokens import Scope
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 

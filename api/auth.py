@@ -4,7 +4,7 @@ from sqlalchemy import Row
 
 from api.state import State
 from core.errors import Forbidden, Unauthenticated
-from core.tokens import Scope
+from core.people.tokens import Scope
 
 _SCHEMES = ("bearer", "token")
 _MISSING = "You did not pass an authentication token. Send the header `Authorization: Bearer <token>`."

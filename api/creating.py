@@ -16,7 +16,7 @@ from core.catalog import Runnable
 from core.errors import PaymentRequired
 from core.lifecycle import PredictionStatus
 from core.predictions import Request
-from core.tags import parse as parse_tags
+from core.usage.tags import parse as parse_tags
 
 Prefer = Annotated[
     str | None, Header(description="`wait` or `wait=<seconds>`: hold the answer until the output is complete.")

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi.responses import StreamingResponse
 
-from core import exports
+from core.usage import exports
 
 #: Of a route's declaration: what it answers, for the OpenAPI document.
 DOCUMENTED: dict[str, Any] = {

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from api.auth import authenticate, permit
 from api.state import State
 from core.database import Transaction
-from core.tokens import Scope
+from core.people.tokens import Scope
 
 
 async def _state(request: Request) -> State:

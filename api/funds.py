@@ -6,10 +6,10 @@ What is remembered may be a little old: the wallet itself refuses what it has no
 from cachetools import TTLCache
 from sqlalchemy import Row
 
-from core import folding, holds, limits
 from core.catalog import Runnable
 from core.database import Database
 from core.errors import PaymentRequired
+from core.money import folding, holds, limits
 
 _ESTIMATE_SECONDS = 30.0
 _LIMITS_SECONDS = 1.0

@@ -14,8 +14,8 @@ from api.access import Access, Bucket, access_of
 from api.auth import authenticate, permit
 from api.body import JsonRequest, JsonRoute
 from api.state import State
-from core import audit
 from core.ids import new_id
+from core.people import audit
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 

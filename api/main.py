@@ -22,7 +22,7 @@ from api.routes import v1
 from api.state import State
 from core import collector, health
 from core.log import configure
-from core.payment_providers import open_payments
+from core.payments.payment_providers import open_payments
 from core.resources import open_resources
 from core.settings import Settings, get_settings
 

@@ -23,7 +23,7 @@ from core.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
-from core.tokens import Scope
+from core.people.tokens import Scope
 
 MEDIA_TYPE = "application/problem+json"
 _SCHEMA = {"$ref": f"#/components/schemas/{Problem.__name__}"}

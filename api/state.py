@@ -14,11 +14,12 @@ from api.queueing import Queueing
 from api.ratelimit import Limits
 from api.viewing import Views
 from api.waiting import Waiter
-from core import catalog, deployments, files, tokens
+from core import catalog, deployments, files
 from core.catalog import Runnable
 from core.database import Transaction
 from core.inputs import InputSchema
-from core.payments import PaymentProvider
+from core.payments.payments import PaymentProvider
+from core.people import tokens
 from core.resources import Resources
 
 _REMEMBER_SECONDS = 2.0

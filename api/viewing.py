@@ -3,8 +3,8 @@
 from cachetools import TTLCache
 from sqlalchemy import Row
 
-from core import audit
 from core.database import Database
+from core.people import audit
 
 _REMEMBER_SECONDS = 3600.0
 _REMEMBERED = 10_000

@@ -6,9 +6,9 @@ from fastapi import Depends, Query
 from sqlalchemy import Row
 
 from api.dependencies import Caller, StateDep
-from core import accounts
 from core.database import Transaction
 from core.errors import BadRequest, Forbidden, NotFound, ValidationFailed
+from core.people import accounts
 
 _Username = Annotated[
     str | None, Query(max_length=200, description="Another account than the caller's, for admins of the server.")

@@ -21,13 +21,16 @@ from bench import alone
 from bench.alone import Alone
 from bench.http import Connection
 from bench.load import Measured, run
-from core import credits, endings, folding, metering, predictions, tokens, wallets
+from core import endings, predictions
 from core.catalog import Runnable
 from core.database import Hot
 from core.lifecycle import PredictionStatus
+from core.money import credits, folding, wallets
+from core.money.pricing import NANOS_PER_DOLLAR
+from core.people import tokens
 from core.predictions import Outcome, Request
-from core.pricing import NANOS_PER_DOLLAR
 from core.resources import Resources, open_resources
+from core.usage import metering
 from tests.support.factories import add_account, add_instance, add_node, add_runnable
 
 _FOLD_SECONDS = 1.0

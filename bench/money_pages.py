@@ -17,8 +17,8 @@ from bench import alone
 from bench.alone import Alone
 from bench.http import Connection
 from bench.money_rows import fill, sizes
-from core import sessions
 from core.ids import new_id
+from core.people import sessions
 from core.resources import Resources, open_resources
 from core.tables import Account, Login
 

@@ -11,11 +11,13 @@ import psycopg
 from rich.console import Console
 from sqlalchemy import Select
 
-from core import accounts, rollups, wallets
 from core.database import Hot
-from core.pricing import NANOS_PER_DOLLAR
+from core.money import wallets
+from core.money.pricing import NANOS_PER_DOLLAR
+from core.people import accounts
 from core.resources import Resources
 from core.tables import UsageHour, UsageTag
+from core.usage import rollups
 
 ACCOUNTS, MODELS, DAYS = 200, 60, 30
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import psycopg
 from sqlalchemy import text
 
-from core import accounts, catalog, tokens
+from core import catalog
 from core.hardware import CPU
+from core.people import accounts, tokens
 from core.resources import Resources
 
 #: How many of each owner's were made on a page and not through the API: a filter must find these few among all.

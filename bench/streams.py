@@ -20,8 +20,9 @@ from sqlalchemy import insert
 
 from bench import alone
 from bench.alone import Alone
-from core import accounts, streams, wire
+from core import streams, wire
 from core.ids import new_id
+from core.people import accounts
 from core.resources import Resources, open_resources
 from core.settings import Settings
 from core.tables import Prediction

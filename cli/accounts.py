@@ -8,10 +8,10 @@ from rich.text import Text
 
 from cli.errors import Refusal
 from cli.operating import Work, account_named, operate
-from core import accounts, closing
-from core.accounts import Terms
 from core.errors import Conflict, Invalid
-from core.pricing import dollars, nanos
+from core.money.pricing import dollars, nanos
+from core.people import accounts, closing
+from core.people.accounts import Terms
 from core.resources import Resources
 from core.settings import Settings
 

@@ -5,8 +5,8 @@ import sys
 from cli.errors import Refusal
 from cli.moments import moment
 from cli.operating import Work, account_named, operate
-from core import audit, audit_trail
-from core.audit_trail import BrokenChain, Filter, Head
+from core.people import audit, audit_trail
+from core.people.audit_trail import BrokenChain, Filter, Head
 from core.resources import Resources
 
 

@@ -12,12 +12,14 @@ from sqlalchemy import Row
 from cli.errors import Refusal
 from cli.moments import moment
 from cli.operating import account_named, operate
-from core import audit, by_hand, credits, prices, refunds, usage, wallets
 from core.database import Transaction
 from core.errors import MillraceError
 from core.ids import new_id
-from core.pricing import dollars, nanos
+from core.money import by_hand, credits, prices, refunds, wallets
+from core.money.pricing import dollars, nanos
+from core.people import audit
 from core.resources import Resources
+from core.usage import usage
 
 #: Where a price or a limit ends, or something stays as it is.
 _NONE, _AS_IT_IS = "none", ""

@@ -22,7 +22,7 @@ class Keys:
 _PASSWORD_LENGTH = 20
 _MAKERS = {
     "secret": new_secret,
-    # Of the form of `core.tokens.new_token`; importing that would load the whole database layer.
+    # Of the form of `core.people.tokens.new_token`; importing that would load the whole database layer.
     "admin_token": lambda: f"mr_{new_secret()}",
     "admin_password": lambda: new_secret()[:_PASSWORD_LENGTH],
 }

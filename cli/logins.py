@@ -13,9 +13,9 @@ from sqlalchemy import Row
 
 from cli.errors import Refusal
 from cli.operating import account_named, operate
-from core import logins
 from core.database import Transaction
 from core.errors import Conflict, Invalid, NotFound
+from core.people import logins
 from core.resources import Resources
 
 # In a pipe there is no width to fit into: whoever reads it there wants whole lines.

@@ -9,9 +9,9 @@ from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.errors import Refusal
-from core import accounts, audit
 from core.database import Transaction
 from core.errors import NotFound
+from core.people import accounts, audit
 from core.resources import Resources, open_resources
 from core.settings import get_settings
 

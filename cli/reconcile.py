@@ -7,9 +7,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cli.operating import operate
-from core import reconciliation
-from core.pricing import dollars
-from core.reconciliation import CHECKS, SHOWN, Difference
+from core.money import reconciliation
+from core.money.pricing import dollars
+from core.money.reconciliation import CHECKS, SHOWN, Difference
 from core.resources import Resources
 
 # In a pipe there is no width to fit into.

@@ -17,13 +17,14 @@ from sqlalchemy.exc import SQLAlchemyError
 import migrations
 from cli.errors import Refusal
 from cli.model_folders import model_folders
-from core import accounts, audit, bundles, catalog, logins, tokens
-from core.accounts import PUBLISHER
+from core import bundles, catalog
 from core.bundles import BundleError
 from core.cog_config import read_config
 from core.database import Transaction
 from core.errors import Invalid
 from core.hardware import CPU, HardwareKind, gpu_hardware
+from core.people import accounts, audit, logins, tokens
+from core.people.accounts import PUBLISHER
 from core.resources import Resources, open_resources
 from core.settings import Settings, get_settings
 

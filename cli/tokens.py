@@ -12,13 +12,13 @@ from sqlalchemy import Row
 
 from cli.errors import Refusal
 from cli.operating import account_named, operate
-from core import tokens
 from core.clock import now
 from core.database import Transaction
 from core.errors import NotFound
 from core.ids import new_id
+from core.people import tokens
+from core.people.tokens import EVERY_SCOPE, Scope
 from core.resources import Resources
-from core.tokens import EVERY_SCOPE, Scope
 
 _DURATION = re.compile(r"([1-9]\d{0,4})([hd])")
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}

@@ -1,6 +1,7 @@
 """Hardware, Models and what they run: who sees a Model, what a reference stands for, how a Version is published.
 
-What owners do with their Models is in `core/ownership.py`, and what is done with single Versions in `core/versions.py`.
+What owners do with their Models is in `core/people/ownership.py`, and what is done with single Versions in
+`core/versions.py`.
 """
 
 import hashlib
@@ -11,14 +12,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import audit, prices
 from core.database import Transaction, one_of, seconds_from_now
 from core.errors import InvalidVersion, NotFound, ValidationFailed
 from core.ids import new_id
 from core.lifecycle import VersionStatus
-from core.metering import PREDICTION
+from core.money import prices
+from core.people import audit
 from core.redis import SCHEDULER_BELL, ring
 from core.tables import Account, Hardware, Model, UsageRecord, Version
+from core.usage.metering import PREDICTION
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import audit
 from core.catalog import visible, visible_models
 from core.database import Transaction
 from core.errors import NotFound, ValidationFailed
+from core.people import audit
 from core.tables import Account, Collection, CollectionModel, Model
 
 _MISSING = "The requested collection could not be found."

@@ -6,9 +6,9 @@ from sqlalchemy import Row, func, select, update
 
 from core.database import Transaction
 from core.lifecycle import InstanceStatus, PredictionStatus
-from core.metering import PREDICTION
-from core.pricing import MICROS_PER_SECOND
+from core.money.pricing import MICROS_PER_SECOND
 from core.tables import Instance, Prediction, UsageRecord
+from core.usage.metering import PREDICTION
 
 #: Enough runs for a mean, few enough that yesterday's model does not count.
 _LATEST_RUNS = 20

@@ -12,13 +12,14 @@ from typing import Any
 from sqlalchemy import Row, Select, and_, case, delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import aliased
 
-from core import audit, catalog, versions
+from core import catalog, versions
 from core.catalog import Runnable, target
 from core.clock import rfc3339
 from core.database import Transaction, one_of
 from core.errors import Conflict, InvalidVersion, NotFound, ValidationFailed
 from core.lifecycle import LIVE_INSTANCE, VersionStatus
-from core.ownership import one_at_a_time
+from core.people import audit
+from core.people.ownership import one_at_a_time
 from core.redis import SCHEDULER_BELL, ring
 from core.tables import Account, Deployment, Instance, Model, Prediction, Release, Version
 

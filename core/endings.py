@@ -10,11 +10,13 @@ from redis.asyncio import Redis
 from sqlalchemy import CTE, ColumnElement, Select, Update, and_, bindparam, case, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
-from core import ledger, metering, postings, streams, webhooks
+from core import streams, webhooks
 from core.database import Direct, Doorbells, Hot, Transaction
 from core.lifecycle import PredictionStatus, WebhookEvent
+from core.money import ledger, postings
 from core.redis import DELIVERY_BELL, FINISHED_CHANNEL, ring
 from core.tables import Prediction
+from core.usage import metering
 
 TABLE = Prediction.__table__
 

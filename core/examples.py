@@ -7,10 +7,10 @@ from sqlalchemy import Row, Text, cast, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import audit
 from core.database import Transaction
 from core.errors import Conflict, NotFound
 from core.lifecycle import PredictionStatus
+from core.people import audit
 from core.tables import ModelExample, Prediction, Version
 
 _PREDICTION = Prediction.__table__.c

@@ -22,11 +22,11 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from sqlalchemy import ARRAY, Row, Text, any_, bindparam, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import audit
 from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.errors import NotFound, TooLarge
 from core.ids import new_id, new_secret
 from core.log import get_logger
+from core.people import audit
 from core.settings import Settings
 from core.tables import File
 

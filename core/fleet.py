@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import instance_owners
 from core.database import Transaction, one_of, seconds_from_now
 from core.ids import new_id
 from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, FailureCode, InstanceStatus, NodeFault
 from core.redis import SCHEDULER_BELL, node_channel, publish, ring
 from core.tables import Instance, Node
+from core.usage import instance_owners
 
 # What an operator reads first; the container's own log keeps the rest.
 _SETUP_LOG_CHARACTERS = 64_000

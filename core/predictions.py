@@ -23,13 +23,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import endings, holds, prices, queue, unstarted
+from core import endings, queue, unstarted
 from core.catalog import Runnable
 from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.endings import TABLE, held
 from core.errors import NotFound, StaleWrite
 from core.ids import new_id
 from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
+from core.money import holds, prices
 from core.schema import UNKNOWN_STREAM, output_kind
 from core.tables import Instance, Node, Prediction, Version
 

@@ -5,9 +5,10 @@ How one is published and prepared is in `core/catalog.py`; what a deleted one le
 
 from sqlalchemy import Row, and_, exists, func, or_, select, tuple_, update
 
-from core import audit, examples
+from core import examples
 from core.database import Transaction
 from core.errors import Conflict, NotFound
+from core.people import audit
 from core.tables import Deployment, Model, Prediction, Release, UsageRecord, Version
 
 

@@ -12,10 +12,10 @@ import orjson
 from redis.asyncio import Redis
 from sqlalchemy import CTE, Insert, Row, and_, case, func, insert, literal, or_, select, update
 
-from core import audit
 from core.database import Transaction, seconds_from_now
 from core.errors import NotFound
 from core.lifecycle import DeliveryStatus, WebhookEvent
+from core.people import audit
 from core.redis import DELIVERY_BELL, PASSING_WEBHOOKS, ring
 from core.tables import WebhookAttempt, WebhookDelivery
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Row
 
-from core import catalog, demand, deployments, fleet, instance_owners
+from core import catalog, demand, deployments, fleet
 from core.database import Transaction
 from core.deployments import deployment_of
-from core.instance_owners import Wanted
 from core.lifecycle import InstanceStatus
+from core.usage import instance_owners
+from core.usage.instance_owners import Wanted
 from scheduler.autoscaling import Bounds, share
 
 #: Instances of one target, where nobody has set a bound.

@@ -41,13 +41,13 @@ FENCES = {
     "alembic": ("migrations/",),
     "typer": ("cli/",),
     "jsonschema_rs": ("core/inputs.py", "core/input_problems.py"),
-    "argon2": ("core/passwords.py",),
+    "argon2": ("core/people/passwords.py",),
     "jinja2": ("api/web/pages.py",),
-    "babel": ("core/localized.py",),
+    "babel": ("core/invoices/localized.py",),
     "fpdf": ("worker/invoices/",),
     "obstore": ("core/files.py",),
     "standardwebhooks": ("worker/deliveries.py",),
-    "stripe": ("core/stripe_payments.py",),
+    "stripe": ("core/payments/stripe_payments.py",),
 }
 #: An attribute that is named in one file only.
 IN_ONE_FILE = {

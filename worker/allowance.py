@@ -10,12 +10,12 @@ from collections.abc import Callable
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import alerts, folding, holds, wallets
 from core.clock import monotonic
 from core.database import Database
 from core.errors import PaymentRequired
 from core.log import get_logger
-from core.pricing import amount_nanos
+from core.money import alerts, folding, holds, wallets
+from core.money.pricing import amount_nanos
 
 log = get_logger()
 

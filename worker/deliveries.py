@@ -19,11 +19,12 @@ from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook
 
-from core import accounts, files, predictions, webhooks, wire
+from core import files, predictions, webhooks, wire
 from core.clock import monotonic, now
 from core.ids import new_id
 from core.lifecycle import WebhookEvent
 from core.log import get_logger
+from core.people import accounts
 from core.redis import DELIVERY_BELL
 from core.resources import Resources
 

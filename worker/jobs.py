@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from core import paying
 from core.database import Database
-from core.payment_providers import open_payments
-from core.payments import PaymentProvider
+from core.payments import paying
+from core.payments.payment_providers import open_payments
+from core.payments.payments import PaymentProvider
 from core.resources import Resources, open_resources
 from core.settings import get_settings
 from worker.invoices import making

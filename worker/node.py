@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import catalog, fleet, hardware, health, instance_time, predictions
+from core import catalog, fleet, hardware, health, predictions
 from core.errors import MillraceError
 from core.fleet import NodeReport
 from core.ids import new_id
@@ -20,6 +20,7 @@ from core.log import get_logger
 from core.redis import node_channel
 from core.resources import Resources
 from core.settings import process_cpus
+from core.usage import instance_time
 from worker.endpoint import Endpoint, UploadRefused
 from worker.gpus import list_gpus
 from worker.identity import load_identity

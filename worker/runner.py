@@ -19,8 +19,8 @@ from core.clock import monotonic
 from core.errors import StaleWrite
 from core.lifecycle import FailureCode, PredictionStatus, WebhookEvent
 from core.log import get_logger
+from core.money.pricing import MICROS_PER_SECOND, unit_lines
 from core.predictions import Outcome
-from core.pricing import MICROS_PER_SECOND, unit_lines
 from core.resources import Resources
 from core.schema import OutputKind
 from worker.allowance import Allowance, price_of

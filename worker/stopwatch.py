@@ -6,8 +6,8 @@ Whole microseconds by one monotonic clock, each in exactly one phase, so that no
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from core.instance_time import Counters
-from core.pricing import MICROS_PER_SECOND
+from core.money.pricing import MICROS_PER_SECOND
+from core.usage.instance_time import Counters
 
 NOTHING = Counters(0, 0, 0)
 

@@ -13,15 +13,16 @@ from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import fleet, instance_time, predictions, queue
+from core import fleet, predictions, queue
 from core.clock import monotonic
 from core.errors import MillraceError
-from core.instance_time import Counters
 from core.lifecycle import FailureCode, InstanceStatus
 from core.log import get_logger
 from core.predictions import Outcome
 from core.resources import Resources
 from core.schema import output_kind, output_schema
+from core.usage import instance_time
+from core.usage.instance_time import Counters
 from worker.cog import CogContainer, Health, SetupFailed, wants_files_inline
 from worker.endpoint import Endpoint
 from worker.inputs import InputFiles

@@ -9,10 +9,12 @@ from api.dependencies import Caller, Reading
 from api.gate import Route
 from api.responses import Json
 from api.schemas.account import AccountResponse, HardwareResponse, UsageResponse
-from core import catalog, metering, usage, wallets
+from core import catalog
 from core.clock import now
-from core.pricing import MICROS_PER_SECOND, dollars
-from core.tokens import Scope
+from core.money import wallets
+from core.money.pricing import MICROS_PER_SECOND, dollars
+from core.people.tokens import Scope
+from core.usage import metering, usage
 
 router = APIRouter(tags=["account"], route_class=Route)
 

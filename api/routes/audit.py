@@ -17,10 +17,10 @@ from api.schemas.common import Page
 from api.schemas.moments import Moment
 from api.state import State
 from api.whose import WhoseOrAll
-from core import audit, audit_trail
-from core.audit_trail import Filter
 from core.errors import BadRequest
-from core.tokens import Scope
+from core.people import audit, audit_trail
+from core.people.audit_trail import Filter
+from core.people.tokens import Scope
 
 router = APIRouter(prefix="/audit", tags=["audit"], route_class=Route)
 

@@ -33,14 +33,16 @@ from api.schemas.billing import (
 from api.schemas.common import Page
 from api.schemas.moments import Moment
 from api.whose import Whose, admin, named
-from core import accounts, alerts, by_hand, credits, entries, exports, limits, refunds, tokens, wallets
 from core.clock import rfc3339
 from core.database import Transaction
-from core.entries import Filter
 from core.errors import NotFound, ValidationFailed
-from core.ledger import Kind
-from core.pricing import dollars
-from core.tokens import Scope
+from core.money import alerts, by_hand, credits, entries, limits, refunds, wallets
+from core.money.entries import Filter
+from core.money.ledger import Kind
+from core.money.pricing import dollars
+from core.people import accounts, tokens
+from core.people.tokens import Scope
+from core.usage import exports
 
 router = APIRouter(prefix="/billing", tags=["billing"], route_class=Route)
 

@@ -17,7 +17,7 @@ from api.state import State
 from core import collections
 from core.collections import NewCollection
 from core.errors import Forbidden
-from core.tokens import Scope
+from core.people.tokens import Scope
 
 router = APIRouter(prefix="/collections", tags=["collections"], route_class=Route)
 

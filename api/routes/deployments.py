@@ -18,7 +18,7 @@ from api.schemas.predictions import Prediction, RunRequest
 from core import deployments
 from core.clock import rfc3339
 from core.deployments import Configuration
-from core.tokens import Scope
+from core.people.tokens import Scope
 
 router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=Route)
 

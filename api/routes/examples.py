@@ -11,8 +11,9 @@ from api.responses import Json
 from api.schemas.common import Page
 from api.schemas.models import ExampleRequest
 from api.schemas.predictions import Prediction
-from core import catalog, examples, ownership
-from core.tokens import Scope
+from core import catalog, examples
+from core.people import ownership
+from core.people.tokens import Scope
 
 router = APIRouter(prefix="/models/{model_owner}/{model_name}/examples", tags=["models"], route_class=Route)
 

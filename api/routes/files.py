@@ -18,11 +18,12 @@ from api.responses import Json
 from api.schemas.common import Page
 from api.schemas.files import File, Upload
 from api.state import State
-from core import accounts, files
+from core import files
 from core.clock import rfc3339
 from core.errors import NotFound
 from core.files import NewFile
-from core.tokens import Scope
+from core.people import accounts
+from core.people.tokens import Scope
 
 router = APIRouter(tags=["files"], route_class=Route)
 

@@ -20,14 +20,15 @@ from api.schemas.invoices import (
 )
 from api.state import State
 from api.whose import Whose, WhoseOrAll, admin
-from core import accounts, billing_profiles, credit_notes, invoices
-from core.billing_profiles import TAX_TERMS, Profile
 from core.clock import rfc3339
 from core.database import Transaction
 from core.errors import Forbidden, Unavailable
-from core.pricing import dollars
+from core.invoices import billing_profiles, credit_notes, invoices
+from core.invoices.billing_profiles import TAX_TERMS, Profile
+from core.money.pricing import dollars
+from core.people import accounts
+from core.people.tokens import Scope
 from core.settings import Settings
-from core.tokens import Scope
 
 router = APIRouter(prefix="/billing", tags=["billing"], route_class=Route)
 

@@ -14,10 +14,11 @@ from api.pagination import MODELS_PAGE_SIZE, Cursor, page
 from api.responses import Json
 from api.schemas.common import Page
 from api.schemas.models import ModelChanges, ModelRequest, ModelResponse
-from core import catalog, ownership, search
+from core import catalog, search
 from core.catalog import ModelOrder
 from core.errors import BadRequest, Forbidden
-from core.tokens import Scope
+from core.people import ownership
+from core.people.tokens import Scope
 
 router = APIRouter(tags=["models"], route_class=Route)
 

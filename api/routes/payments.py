@@ -22,12 +22,12 @@ from api.schemas.payments import (
     TopUpRequest,
     TopUpResponse,
 )
-from core import paying, payment_methods, payments
 from core.clock import rfc3339
 from core.errors import Conflict, TooLarge, Unavailable
-from core.payments import PaymentProvider
-from core.pricing import dollars, nanos
-from core.tokens import Scope
+from core.money.pricing import dollars, nanos
+from core.payments import paying, payment_methods, payments
+from core.payments.payments import PaymentProvider
+from core.people.tokens import Scope
 
 router = APIRouter(prefix="/billing", tags=["billing"], route_class=Route)
 

@@ -16,7 +16,7 @@ from api.schemas.predictions import IsoMoment, Prediction, PredictionRequest, Ru
 from core import catalog, files, history, predictions, wire
 from core.errors import InvalidVersion
 from core.lifecycle import PredictionStatus
-from core.tokens import Scope
+from core.people.tokens import Scope
 
 router = APIRouter(tags=["predictions"], route_class=Route)
 

@@ -11,11 +11,12 @@ from api.gate import Route
 from api.responses import Json
 from api.schemas.prices import PriceRequest, PriceResponse, StandingPriceResponse
 from api.whose import Whose, admin, named
-from core import book, prices, usage
 from core.clock import rfc3339
 from core.database import Transaction
-from core.pricing import dollars
-from core.tokens import Scope
+from core.money import book, prices
+from core.money.pricing import dollars
+from core.people.tokens import Scope
+from core.usage import usage
 
 router = APIRouter(prefix="/prices", tags=["prices"], route_class=Route)
 

@@ -12,9 +12,9 @@ from api.pagination import PAGE_SIZE, Cursor, page
 from api.responses import Json
 from api.schemas.common import Page
 from api.schemas.tokens import NewTokenResponse, TokenRequest, TokenResponse, TokenUpdate
-from core import tokens
 from core.clock import rfc3339
-from core.tokens import Scope
+from core.people import tokens
+from core.people.tokens import Scope
 
 router = APIRouter(prefix="/tokens", tags=["tokens"], route_class=Route)
 

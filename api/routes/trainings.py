@@ -15,7 +15,7 @@ from api.schemas.trainings import Training, TrainingRequest
 from core import catalog, versions
 from core.database import Transaction
 from core.errors import Invalid, InvalidField, InvalidInput, NotFound
-from core.tokens import Scope
+from core.people.tokens import Scope
 
 router = APIRouter(tags=["trainings"], route_class=Route)
 

@@ -17,15 +17,15 @@ from api.responses import Json
 from api.schemas.common import Page
 from api.schemas.usage import Since, Until, UsageRecordResponse, UsageSumsResponse
 from api.whose import WhoseOrAll
-from core import exports, focus, usage, usage_records
 from core.clock import now, rfc3339
 from core.errors import Invalid
-from core.metering import PREDICTION
-from core.pricing import MICROS_PER_SECOND, dollars, nanos
-from core.tags import MOST_TAGS
-from core.tokens import Scope
-from core.usage import Grain, Question
-from core.usage_records import Filter
+from core.money.pricing import MICROS_PER_SECOND, dollars, nanos
+from core.people.tokens import Scope
+from core.usage import exports, focus, usage, usage_records
+from core.usage.metering import PREDICTION
+from core.usage.tags import MOST_TAGS
+from core.usage.usage import Grain, Question
+from core.usage.usage_records import Filter
 
 router = APIRouter(prefix="/usage", tags=["usage"], route_class=Route)
 

@@ -13,9 +13,10 @@ from api.responses import Json
 from api.schemas.common import Page
 from api.schemas.models import MAX_NAME, NAME_PATTERN
 from api.schemas.versions import VersionChanges, VersionRequest, VersionResponse
-from core import catalog, ownership, versions
+from core import catalog, versions
 from core.errors import Forbidden
-from core.tokens import Scope
+from core.people import ownership
+from core.people.tokens import Scope
 
 router = APIRouter(prefix="/models/{model_owner}/{model_name}/versions", tags=["models"], route_class=Route)
 

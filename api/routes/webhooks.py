@@ -20,10 +20,11 @@ from api.schemas.webhooks import (
     RotationResponse,
     SecretResponse,
 )
-from core import accounts, deliveries, webhooks
+from core import deliveries, webhooks
 from core.clock import rfc3339
 from core.lifecycle import DeliveryStatus
-from core.tokens import Scope
+from core.people import accounts
+from core.people.tokens import Scope
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=Route)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from core.pricing import nanos
+from core.money.pricing import nanos
 
 #: Below a billion, as `credits.MOST_NANOS`.
 PATTERN = r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$"

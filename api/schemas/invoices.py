@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.schemas.amounts import PositiveDollars
 from api.schemas.billing import Reason
 from api.schemas.common import WHOLE, Url
-from core.invoice_totals import PARTS
+from core.invoices.invoice_totals import PARTS
 
 Text = Annotated[str, Field(max_length=500)]
 

@@ -6,8 +6,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from core.payments import TopUpKind, TopUpStatus
-from core.pricing import nanos
+from core.money.pricing import nanos
+from core.payments.payments import TopUpKind, TopUpStatus
 
 _PATH = r"^/($|[A-Za-z0-9._~%?#=&-][A-Za-z0-9._~%?#=&/-]*$)"
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.schemas.amounts import Dollars
 from api.schemas.common import WHOLE
 from api.schemas.moments import Moment
-from core.prices import MOST_UNITS
+from core.money.prices import MOST_UNITS
 
 Units = Annotated[int, Field(ge=0, le=MOST_UNITS), WHOLE]
 

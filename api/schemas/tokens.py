@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from api.schemas.moments import Moment
 from core.clock import now
-from core.tokens import Scope
+from core.people.tokens import Scope
 
 _LONGEST_SECONDS = 10 * 366 * 24 * 3600
 

@@ -16,9 +16,9 @@ from api.state import State
 from api.web.access import Audience, audience_of
 from api.web.cookies import Cookies
 from api.web.views import View, Viewer, viewer_of
-from core import audit, sessions
-from core.audit import Actor
 from core.errors import Forbidden, NotFound
+from core.people import audit, sessions
+from core.people.audit import Actor
 
 Handler = Callable[[Request], Awaitable[Response]]
 

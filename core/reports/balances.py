@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
 
 from core.database import Transaction, one_of
-from core.holds import WALLET
+from core.money.holds import WALLET
 from core.reports.usage import total
 from core.tables import Account, WalletPosting
 

@@ -1,6 +1,6 @@
 """A quick look at whether the books agree: today's usage against its roll-up, and wallets against credits.
 
-Cheap enough for every page. The whole proof is `core/reconciliation.py`.
+Cheap enough for every page. The whole proof is `core/money/reconciliation.py`.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from core.database import Transaction
-from core.holds import WALLET
+from core.money.holds import WALLET
 from core.reports.usage import DAYS, total
 from core.tables import Credit, WalletPosting
 

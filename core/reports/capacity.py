@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Row, Select, func, select
 
-from core import prices
 from core.database import Transaction
-from core.metering import ACTIVE, IDLE, PHASES, SETUP
-from core.pricing import MICROS_PER_HOUR, MICROS_PER_SECOND
+from core.money import prices
+from core.money.pricing import MICROS_PER_HOUR, MICROS_PER_SECOND
 from core.reports.filters import Filter
 from core.reports.usage import DAYS, total
 from core.tables import CapacityHour, Hardware
+from core.usage.metering import ACTIVE, IDLE, PHASES, SETUP
 
 CAPACITY = CapacityHour.__table__
 

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Row, Select, func, literal, select, tuple_
 
-from core import ledger
 from core.database import Database, Transaction, one_of
 from core.errors import NotFound
-from core.ledger import Kind
+from core.money import ledger
+from core.money.ledger import Kind
 from core.reports.filters import Filter
 from core.reports.usage import total
 from core.tables import Account, LedgerEntry

@@ -7,13 +7,13 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Row, Select, literal, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 
-from core import ledger, refunds
 from core.database import Database, Transaction, one_of
 from core.errors import NotFound
-from core.metering import PREDICTION
+from core.money import ledger, refunds
 from core.reports.filters import Filter
 from core.reports.usage import TAGS, total
 from core.tables import Account, Hardware, LedgerEntry, Prediction, Price, Token, UsageRecord
+from core.usage.metering import PREDICTION
 
 TABLE, ENTRY = UsageRecord.__table__, LedgerEntry.__table__
 PAGE_SIZE = 50

@@ -1,7 +1,7 @@
 """Adds up what has ended since: wallets, roll-ups, credits, spend limits; and takes away credit that expired."""
 
-from core import credits, folding, refunds
 from core.clock import monotonic
+from core.money import credits, folding, refunds
 from scheduler.sweeps.base import Context, Sweep
 
 INTERVAL_SECONDS = 1.0

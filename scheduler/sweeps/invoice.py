@@ -1,6 +1,6 @@
 """Has invoices made for the Accounts that have used something in a month that is over."""
 
-from core import invoicing
+from core.invoices import invoicing
 from core.log import get_logger
 from scheduler.sweeps.base import Context, Sweep
 

@@ -9,12 +9,14 @@ from operator import attrgetter
 
 from sqlalchemy import Row
 
-from core import alerts, capacity, fleet, instance_holds, instance_time, wallets
+from core import fleet
 from core.clock import monotonic
 from core.database import Transaction
 from core.lifecycle import FailureCode
 from core.log import get_logger
-from core.pricing import MICROS_PER_SECOND
+from core.money import alerts, wallets
+from core.money.pricing import MICROS_PER_SECOND
+from core.usage import capacity, instance_holds, instance_time
 from scheduler.sweeps.base import Context, Sweep
 
 INTERVAL_SECONDS = 10.0

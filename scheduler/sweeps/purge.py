@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from core import accounts, closing, files, idempotency, retention
+from core import files, idempotency, retention
 from core.clock import monotonic
 from core.log import get_logger
+from core.people import accounts, closing
 from core.resources import Resources
 from core.retention import Walk
 from core.settings import Settings

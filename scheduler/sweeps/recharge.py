@@ -1,7 +1,7 @@
 """Has accounts recharged whose wallets have run low. Whether they really are due is decided with their row locked."""
 
-from core import recharges
 from core.log import get_logger
+from core.payments import recharges
 from scheduler.sweeps.base import Context, Sweep
 
 INTERVAL_SECONDS = 10.0

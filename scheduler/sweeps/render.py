@@ -1,6 +1,6 @@
 """Has the PDFs made of invoices that have none: of credit notes, and of those whose job died before."""
 
-from core import invoices
+from core.invoices import invoices
 from scheduler.sweeps.base import Context, Sweep
 
 INTERVAL_SECONDS = 5.0

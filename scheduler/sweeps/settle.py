@@ -1,8 +1,8 @@
 """Has it found out what became of top-ups that have been on their way for a while: their event was lost, or a process
 died between asking for money and hearing of it."""
 
-from core import payments
-from core.paying import ASK_AFTER_SECONDS
+from core.payments import payments
+from core.payments.paying import ASK_AFTER_SECONDS
 from scheduler.sweeps.base import Context, Sweep
 
 #: A page to pay on is open for an hour, and asked after that often.

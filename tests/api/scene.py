@@ -5,12 +5,13 @@ from typing import Any
 
 from sqlalchemy import Row, func, update
 
-from core import accounts, catalog, files, fleet, predictions, streams, tokens
+from core import catalog, files, fleet, predictions, streams
 from core.files import NewFile
 from core.fleet import NodeReport
 from core.hardware import CPU
 from core.ids import new_id
 from core.lifecycle import InstanceStatus, PredictionStatus
+from core.people import accounts, tokens
 from core.predictions import Outcome
 from core.resources import Resources
 from core.tables import Prediction

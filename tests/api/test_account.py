@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from core.clock import now
-from core.pricing import amount_nanos
+from core.money.pricing import amount_nanos
 from tests.api.scene import Caller, Scene
 
 

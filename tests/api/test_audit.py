@@ -12,15 +12,16 @@ import pytest
 from sqlalchemy import update
 
 from api.pagination import PAGE_SIZE
-from core import audit, audit_trail, catalog, tokens
-from core.audit import Actor
+from core import catalog
 from core.clock import now, rfc3339
 from core.hardware import CPU
 from core.ids import new_id
+from core.people import audit, audit_trail, tokens
+from core.people.audit import Actor
+from core.people.tokens import Scope
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Account
-from core.tokens import Scope
 from tests.api.conftest import client_of
 from tests.api.scene import Caller, Scene
 

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from core import alerts, by_hand, folding, ledger, refunds
 from core.clock import now, rfc3339
 from core.ids import new_id
-from core.pricing import NANOS_PER_DOLLAR
+from core.money import alerts, by_hand, folding, ledger, refunds
+from core.money.pricing import NANOS_PER_DOLLAR
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Account

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from api.pagination import MODELS_PAGE_SIZE
-from core import tokens
 from core.ids import new_id
+from core.people import tokens
+from core.people.tokens import Scope
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Account, Collection
-from core.tokens import Scope
 from tests.api.conftest import client_of
 from tests.api.scene import Caller, Scene
 

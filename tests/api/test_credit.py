@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from core import wallets
+from core.money import wallets
 from core.resources import Resources
 from core.settings import Settings
 from tests.api.conftest import client_of

@@ -10,9 +10,10 @@ import httpx
 import pytest
 from sqlalchemy import Row, update
 
-from core import accounts, audit_trail, invoicing
-from core.audit_trail import Filter
 from core.ids import new_id
+from core.invoices import invoicing
+from core.people import accounts, audit_trail
+from core.people.audit_trail import Filter
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Account

@@ -12,7 +12,7 @@ from sqlalchemy import Row, insert, select
 from api.pagination import MODELS_PAGE_SIZE
 from api.state import State
 from core.ids import new_id
-from core.ownership import MAX_MODELS
+from core.people.ownership import MAX_MODELS
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Model

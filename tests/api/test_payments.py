@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from core import tokens
 from core.ids import new_id
+from core.people import tokens
+from core.people.tokens import Scope
 from core.resources import Resources
 from core.settings import Settings
-from core.tokens import Scope
 from tests.api.conftest import client_of
 from tests.api.scene import Caller
 from tests.api.serving import serving

@@ -6,13 +6,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from core import accounts, catalog, tokens
+from core import catalog
 from core.ids import new_id
+from core.people import accounts, tokens
+from core.people.tokens import Scope
 from core.resources import Resources
 from core.search import Query
 from core.settings import Settings
 from core.tables import Collection, CollectionModel
-from core.tokens import Scope
 from tests.api.conftest import client_of
 from tests.api.scene import Caller, Published, Scene
 

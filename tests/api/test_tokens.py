@@ -11,13 +11,13 @@ from sqlalchemy import func, select, update
 
 from api.access import access_of
 from api.routes import v1
-from core import accounts, tokens
 from core.clock import now, rfc3339
 from core.ids import new_id
+from core.people import accounts, tokens
+from core.people.tokens import EVERY_SCOPE, Scope
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Token
-from core.tokens import EVERY_SCOPE, Scope
 from tests.api.conftest import client_of
 from tests.api.scene import Caller
 

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from sqlalchemy import insert, update
 
-from core import folding, prices
 from core.clock import now
 from core.lifecycle import PredictionStatus
+from core.money import folding, prices
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Account, UsageDay

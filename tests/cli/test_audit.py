@@ -12,9 +12,9 @@ import pytest
 from cli import accounts as account_commands
 from cli import audit as commands
 from cli.errors import Refusal
-from core import accounts, audit, tokens
-from core.audit_trail import Head
 from core.ids import new_id
+from core.people import accounts, audit, tokens
+from core.people.audit_trail import Head
 from core.resources import Resources
 from core.settings import Settings
 

@@ -15,11 +15,13 @@ from sqlalchemy import select
 
 from cli import billing as commands
 from cli.errors import Refusal
-from core import accounts, audit, catalog, entries, predictions, wallets
+from core import catalog, predictions
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import new_id
+from core.money import entries, wallets
+from core.money.pricing import NANOS_PER_DOLLAR
+from core.people import accounts, audit
 from core.predictions import Request
-from core.pricing import NANOS_PER_DOLLAR
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import AuditEvent

@@ -4,7 +4,7 @@ import pytest
 
 from cli.errors import Refusal
 from cli.setup import seed_accounts
-from core import accounts, logins
+from core.people import accounts, logins
 from core.resources import Resources
 
 FIRST, OWN = "a first password", "a password of one's own"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from core import accounts, logins, sessions
 from core.ids import new_id
+from core.people import accounts, logins, sessions
 from core.resources import Resources
 from core.settings import Settings
 

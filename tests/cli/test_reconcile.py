@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from core import accounts
 from core.ids import new_id
+from core.people import accounts
 from core.resources import Resources
 from core.settings import Settings
 

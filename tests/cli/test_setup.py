@@ -8,9 +8,11 @@ from sqlalchemy import Row, func, select
 
 from cli.errors import Refusal
 from cli.setup import PUBLISHER, setup
-from core import accounts, audit_trail, catalog, closing, prices, tokens
-from core.audit_trail import Filter
+from core import catalog
 from core.lifecycle import VersionStatus
+from core.money import prices
+from core.people import accounts, audit_trail, closing, tokens
+from core.people.audit_trail import Filter
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Account, Model, Version

@@ -14,9 +14,9 @@ from sqlalchemy import Row
 
 from cli import tokens as commands
 from cli.errors import Refusal
-from core import accounts, tokens
 from core.clock import now
 from core.ids import new_id
+from core.people import accounts, tokens
 from core.resources import Resources
 from core.settings import Settings
 

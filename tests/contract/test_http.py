@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import func, select
 
-from core import ledger
 from core.hardware import CPU
-from core.pricing import amount_nanos
+from core.money import ledger
+from core.money.pricing import amount_nanos
 from core.tables import LedgerEntry, UsageRecord
 from tests.api.scene import Caller, Scene
 from tests.support.client import Client

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from core import wallets
 from core.ids import new_id
+from core.money import wallets
 from core.resources import Resources
 from core.settings import Settings
 from tests.api.scene import Caller, Published, Scene

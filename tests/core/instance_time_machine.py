@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Row, func, select, text
 
-from core import credits, fleet, folding, instance_holds, instance_time, ledger, prices, wallets
+from core import fleet
 from core.catalog import Runnable
 from core.database import Transaction
-from core.instance_time import PHASES, Counters
 from core.lifecycle import InstanceStatus
-from core.pricing import MICROS_PER_SECOND, amount_nanos
+from core.money import credits, folding, ledger, prices, wallets
+from core.money.pricing import MICROS_PER_SECOND, amount_nanos
 from core.resources import Resources
 from core.tables import Instance, InstanceTime, LedgerEntry, Price, UsageRecord
+from core.usage import instance_holds, instance_time
+from core.usage.instance_time import PHASES, Counters
 from tests.core.instances_at_work import add_paid_instance, owner_of
 from tests.support.factories import PRICE_NANOS_PER_SECOND, add_node, add_runnable
 

@@ -4,15 +4,18 @@ from dataclasses import dataclass
 
 from sqlalchemy import Row, func, select, update
 
-from core import accounts, credits, fleet, folding, instance_holds, instance_time, wallets
+from core import fleet
 from core.catalog import Runnable
 from core.database import Transaction
-from core.instance_owners import ALWAYS
-from core.instance_time import Counters
 from core.lifecycle import InstanceStatus
-from core.pricing import MICROS_PER_SECOND
+from core.money import credits, folding, wallets
+from core.money.pricing import MICROS_PER_SECOND
+from core.people import accounts
 from core.resources import Resources
 from core.tables import Instance, InstanceTime, Model, UsageRecord
+from core.usage import instance_holds, instance_time
+from core.usage.instance_owners import ALWAYS
+from core.usage.instance_time import Counters
 from tests.support.factories import add_node, add_runnable
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import Row, func, select, update
 
-from core import credits, folding, holds, predictions, prices, refunds, unstarted, wallets
+from core import predictions, unstarted
 from core.catalog import Runnable
 from core.database import Direct, Transaction, seconds_from_now
 from core.lifecycle import FailureCode, PredictionStatus
+from core.money import credits, folding, holds, prices, refunds, wallets
+from core.money.pricing import MICROS_PER_SECOND, MOST_CHARGE_NANOS, unit_lines
 from core.predictions import Outcome, Request
-from core.pricing import MICROS_PER_SECOND, MOST_CHARGE_NANOS, unit_lines
 from core.tables import Credit
 
 S = PredictionStatus
@@ -48,7 +49,7 @@ class Run:
 
     @property
     def amount(self) -> int:
-        """What it ran, at the prices of its start: independent of `core.pricing`."""
+        """What it ran, at the prices of its start: independent of `core.money.pricing`."""
         if self.unit_prices is not None:
             lines = (int(self.counted.get(metric, 0) * nanos) for metric, nanos in self.unit_prices.items())
             return sum(min(line, MOST_CHARGE_NANOS) for line in lines)

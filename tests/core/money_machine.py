@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import ARRAY, Row, Text, bindparam, func, select
 
-from core import credits, folding, prices, wallets
 from core.database import Hot, Transaction
 from core.errors import Conflict, Invalid, NotFound, PaymentRequired, StaleWrite
-from core.pricing import price_of_volume
+from core.money import credits, folding, prices, wallets
+from core.money.pricing import price_of_volume
 from core.resources import Resources
 from core.tables import LedgerEntry, Prediction, Price, UsageRecord, Volume
 from tests.core.money_deeds import METRICS, Deed, Deeds, Purse, Run

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from core import wallets
 from core.errors import Conflict, Unavailable
+from core.money import wallets
 from tests.support.paying import Till, dollars
 
 INDEX = st.integers(0, 10**6)

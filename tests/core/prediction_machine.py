@@ -24,8 +24,8 @@ from core.lifecycle import (
     PredictionStatus,
     WebhookEvent,
 )
+from core.money.pricing import MICROS_PER_SECOND, amount_nanos
 from core.predictions import MAX_ATTEMPTS, Outcome
-from core.pricing import MICROS_PER_SECOND, amount_nanos
 from core.resources import Resources
 from core.tables import LedgerEntry, Prediction, UsageRecord, WebhookDelivery
 from tests.support.factories import LEASE_SECONDS, add_account, add_instance, add_node, add_prediction, add_runnable

@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import Row, func, select, text, update
 
-from core import accounts, catalog, ownership, prices, versions
+from core import catalog, versions
 from core.catalog import version_id
 from core.database import Transaction
 from core.errors import Conflict, InvalidVersion, NotFound
 from core.ids import new_id
 from core.lifecycle import VersionStatus
+from core.money import prices
+from core.people import accounts, ownership
 from core.redis import SCHEDULER_BELL
 from core.resources import Resources
 from core.tables import Account, Model, Version

@@ -10,11 +10,12 @@ from hypothesis import settings as bounds
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from core import billing_profiles, folding, invoices, invoicing, ledger
-from core.billing_profiles import Profile
 from core.ids import new_id
-from core.invoice_totals import to_cents
-from core.ledger import Kind
+from core.invoices import billing_profiles, invoices, invoicing
+from core.invoices.billing_profiles import Profile
+from core.invoices.invoice_totals import to_cents
+from core.money import folding, ledger
+from core.money.ledger import Kind
 from core.resources import Resources, open_resources
 from core.settings import Settings
 from core.tables import LedgerEntry

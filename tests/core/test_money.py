@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from core import ledger, metering, predictions, usage
+from core import predictions
 from core.clock import now
 from core.lifecycle import PredictionStatus
+from core.money import ledger
+from core.money.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR, amount_nanos, dollars
 from core.predictions import Outcome
-from core.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR, amount_nanos, dollars
 from core.tables import LedgerEntry, UsageRecord
+from core.usage import metering, usage
 from tests.core.conftest import Scene
 from tests.support.factories import PRICE_NANOS_PER_SECOND, add_prediction
 

@@ -4,7 +4,7 @@ from datetime import date
 
 import sqlalchemy as sa
 
-from core.reconciliation import differences, totals
+from core.money.reconciliation import differences, totals
 from core.resources import open_resources
 from core.settings import Settings
 from core.tables import LedgerEntry, UsageRecord

@@ -4,10 +4,11 @@ import asyncio
 
 from sqlalchemy import Row, func, select
 
-from core import demand, history, predictions, prices, queue, streams, unstarted
+from core import demand, history, predictions, queue, streams, unstarted
 from core.database import Transaction
 from core.errors import StaleWrite
 from core.lifecycle import FailureCode, PredictionStatus
+from core.money import prices
 from core.predictions import Outcome
 from core.redis import node_channel
 from core.tables import LedgerEntry, UsageRecord, WebhookDelivery

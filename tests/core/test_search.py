@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Row, insert, update
 
-from core import accounts, catalog, search
+from core import catalog, search
 from core.database import Transaction
 from core.ids import new_id
+from core.people import accounts
 from core.resources import Resources
 from core.search import Query
 from core.tables import Collection, Model

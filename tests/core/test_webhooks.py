@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Row, delete, func, select, update
 
-from core import accounts, deliveries, predictions, webhooks
+from core import deliveries, predictions, webhooks
 from core.errors import NotFound
 from core.lifecycle import DeliveryStatus, PredictionStatus, WebhookEvent
+from core.people import accounts
 from core.predictions import Outcome
 from core.tables import Account, WebhookAttempt, WebhookDelivery
 from core.webhooks import CLAIM_SECONDS, JITTER, RETRY_AFTER

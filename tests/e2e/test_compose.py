@@ -19,7 +19,8 @@ ANSWER_SECONDS = 300
 
 PUBLISH_IMAGE = """
 import asyncio
-from core import accounts, catalog
+from core import catalog
+from core.people import accounts
 from core.hardware import CPU
 from core.resources import open_resources
 from core.settings import get_settings

@@ -7,7 +7,7 @@ from redis import Redis
 from rq import Queue
 from sqlalchemy import select
 
-from core import invoices, invoicing
+from core.invoices import invoices, invoicing
 from core.jobs import QUEUE
 from core.tables import Invoice
 from scheduler.sweeps import invoice, render

@@ -4,12 +4,13 @@ from datetime import timedelta
 
 from sqlalchemy import Row, func, select
 
-from core import fleet, wallets
+from core import fleet
 from core.hardware import CPU
-from core.instance_holds import AHEAD_SECONDS
 from core.lifecycle import InstanceStatus
-from core.pricing import MICROS_PER_SECOND
+from core.money import wallets
+from core.money.pricing import MICROS_PER_SECOND
 from core.tables import Alert, CapacityHour, Instance, Prediction
+from core.usage.instance_holds import AHEAD_SECONDS
 from scheduler.sweeps import SWEEPS, meter, scale
 from scheduler.sweeps.base import Context
 from scheduler.sweeps.meter import Stretch

@@ -12,14 +12,16 @@ from typing import Any
 from sqlalchemy import Row, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import accounts, by_hand, catalog, credits, folding, limits, predictions, tokens, wallets
+from core import catalog, predictions
 from core.catalog import Runnable
 from core.clock import now
 from core.database import Transaction
 from core.ids import new_id
 from core.lifecycle import PredictionStatus
+from core.money import by_hand, credits, folding, limits, wallets
+from core.money.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR, amount_nanos
+from core.people import accounts, tokens
 from core.predictions import Outcome, Request
-from core.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR, amount_nanos
 from core.resources import Resources
 from core.tables import CapacityHour, Price, UsageRecord
 from tests.support.factories import TEXT_OUTPUT, add_instance, add_node

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Row
 
-from core import billing_profiles, invoicing
-from core.billing_profiles import Profile
 from core.database import Transaction
 from core.ids import new_id
+from core.invoices import billing_profiles, invoicing
+from core.invoices.billing_profiles import Profile
 from core.resources import Resources
 from core.settings import Settings
 from tests.support.factories import add_account

@@ -4,12 +4,13 @@ from typing import Any
 
 from sqlalchemy import Row, update
 
-from core import accounts, catalog, fleet, predictions
+from core import catalog, fleet, predictions
 from core.catalog import Runnable
 from core.database import Database, Transaction
 from core.fleet import NodeReport
 from core.ids import new_id
 from core.lifecycle import InstanceStatus
+from core.people import accounts
 from core.predictions import Request
 from core.tables import Version
 

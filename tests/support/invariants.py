@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Row, func, select
 
-from core import ledger, queue
+from core import queue
 from core.lifecycle import LIVE_INSTANCE, DeliveryStatus, FailureCode, InstanceStatus, PredictionStatus, WebhookEvent
-from core.pricing import MICROS_PER_SECOND, amount_nanos
+from core.money import ledger
+from core.money.pricing import MICROS_PER_SECOND, amount_nanos
 from core.resources import Resources
 from core.tables import Instance, LedgerEntry, Prediction, UsageRecord, WebhookAttempt, WebhookDelivery
 from core.webhooks import wants

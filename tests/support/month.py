@@ -16,16 +16,18 @@ import sqlalchemy as sa
 from sqlalchemy import Row
 
 import migrations
-from core import credits, fleet, folding, holds, instance_time, predictions, prices, refunds, unstarted, wallets
+from core import fleet, predictions, unstarted
 from core.catalog import Runnable
 from core.database import Transaction, sqlalchemy_url
 from core.errors import Conflict, PaymentRequired
-from core.instance_owners import ALWAYS, NEVER
-from core.instance_time import Counters
 from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
+from core.money import credits, folding, holds, prices, refunds, wallets
+from core.money.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR, unit_lines
 from core.predictions import Outcome, Request
-from core.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR, unit_lines
 from core.resources import Resources
+from core.usage import instance_time
+from core.usage.instance_owners import ALWAYS, NEVER
+from core.usage.instance_time import Counters
 from tests.support.factories import add_account, add_node, add_runnable
 
 BEGINS, ENDS = datetime(2028, 2, 1, tzinfo=UTC), datetime(2028, 3, 1, tzinfo=UTC)

@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy import Row, insert, update
 
-from core import folding, ledger
 from core.database import Transaction
 from core.ids import new_id
-from core.ledger import Kind
+from core.money import folding, ledger
+from core.money.ledger import Kind
 from core.tables import LedgerEntry, UsageRecord, Wallet, WalletPosting
 
 PRICE = 1_000_000

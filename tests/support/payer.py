@@ -5,11 +5,12 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from core import credits, folding, predictions, prices, refunds, wallets
+from core import predictions
 from core.catalog import Runnable
 from core.lifecycle import FailureCode, PredictionStatus
+from core.money import credits, folding, prices, refunds, wallets
+from core.money.pricing import unit_lines
 from core.predictions import Outcome, Request
-from core.pricing import unit_lines
 from core.resources import Resources
 from core.tables import LedgerEntry, UsageRecord
 from tests.support.factories import add_account, add_instance, add_node, add_runnable

@@ -7,13 +7,14 @@ from typing import Any
 
 from sqlalchemy import Row, func, select, update
 
-from core import ledger, paying, payment_methods, payments, wallets
 from core.database import seconds_from_now
 from core.ids import new_id
-from core.pricing import NANOS_PER_DOLLAR
+from core.money import ledger, wallets
+from core.money.pricing import NANOS_PER_DOLLAR
+from core.payments import paying, payment_methods, payments
+from core.payments.stripe_payments import StripePayments
 from core.resources import Resources
 from core.settings import Settings
-from core.stripe_payments import StripePayments
 from core.tables import Account, Alert, Credit, LedgerEntry, PaymentMethod, TopUp
 from tests.support.factories import add_account
 from tests.support.stand_ins.stripe import KEY, WEBHOOK_SECRET, StripeStandIn, running_stripe
@@ -33,7 +34,7 @@ def settings_for(settings: Settings, stripe: StripeStandIn) -> Settings:
 
 @dataclass
 class Till:
-    """The verbs of `core.paying` with their arguments, and what is to be seen of them."""
+    """The verbs of `core.payments.paying` with their arguments, and what is to be seen of them."""
 
     resources: Resources
     stripe: StripeStandIn

@@ -28,9 +28,9 @@ from core import catalog, health
 from core.hardware import CPU
 from core.ids import new_id
 from core.lifecycle import VersionStatus
+from core.people.tokens import new_token
 from core.resources import Resources, open_resources
 from core.settings import Settings, process_environment
-from core.tokens import new_token
 from tests.support.bundles import data_folder
 from tests.support.client import Client
 from tests.support.ports import free_port

@@ -5,13 +5,15 @@ import asyncio
 import pytest
 from sqlalchemy import Row
 
-from core import accounts, credits, holds, predictions, prices, wallets
+from core import predictions
 from core.clock import monotonic
 from core.errors import PaymentRequired
 from core.ids import new_id
 from core.lifecycle import PredictionStatus
+from core.money import credits, holds, prices, wallets
+from core.money.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR
+from core.people import accounts
 from core.predictions import Outcome
-from core.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR
 from core.resources import Resources
 from tests.support.factories import add_instance, add_node, add_prediction, add_runnable
 from worker.allowance import Allowance

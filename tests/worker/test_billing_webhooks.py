@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from sqlalchemy import Row, select, update
 
-from core import accounts, alerts
 from core.ids import new_id
+from core.money import alerts
+from core.people import accounts
 from core.resources import Resources
 from core.tables import Account, WebhookDelivery
 from tests.support.receiver import running_receiver

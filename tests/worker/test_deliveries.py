@@ -13,11 +13,12 @@ import structlog
 from sqlalchemy import Row, func, select, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from core import accounts, catalog, predictions, webhooks, wire
+from core import catalog, predictions, webhooks, wire
 from core.catalog import Runnable
 from core.hardware import CPU
 from core.ids import new_id
 from core.lifecycle import DeliveryStatus, VersionStatus, WebhookEvent
+from core.people import accounts
 from core.predictions import Request
 from core.redis import DELIVERY_BELL, ring
 from core.resources import Resources

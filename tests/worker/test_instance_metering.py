@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 
 from sqlalchemy import Row, Select, select, update
 
-from core import alerts, fleet, folding, prices, wallets
+from core import fleet
 from core.hardware import CPU
-from core.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR, amount_nanos
+from core.money import alerts, folding, prices, wallets
+from core.money.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR, amount_nanos
 from core.tables import Account, Instance, InstanceTime, Model, Prediction, UsageRecord
 from tests.api.scene import Scene
 from tests.support.client import Client

@@ -11,10 +11,10 @@ import orjson
 import pytest
 from pypdf import PdfReader
 
-from core import invoices
-from core.invoice_totals import totals
-from core.localized import money
-from core.pricing import NANOS_PER_DOLLAR
+from core.invoices import invoices
+from core.invoices.invoice_totals import totals
+from core.invoices.localized import money
+from core.money.pricing import NANOS_PER_DOLLAR
 from core.resources import Resources
 from tests.support.books import JANUARY, Books, books
 from worker.invoices import making

@@ -1,8 +1,8 @@
 """On the whole platform, with a real container: what runs is stopped when its account's money is used up."""
 
-from core import alerts, credits, folding, prices, wallets
 from core.hardware import CPU
-from core.pricing import NANOS_PER_DOLLAR
+from core.money import alerts, credits, folding, prices, wallets
+from core.money.pricing import NANOS_PER_DOLLAR
 from tests.api.scene import Scene
 from tests.support.client import Client
 from tests.support.platform import PROJECTS, Platform

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
 
-from core.instance_time import Counters
+from core.usage.instance_time import Counters
 from worker.stopwatch import Stopwatch
 
 WAIT = st.integers(0, 10**12)

@@ -4,7 +4,7 @@ Killed anywhere, the next run goes on: an invoice that is there is not issued ag
 found by the sweep.
 """
 
-from core import invoices, invoicing
+from core.invoices import invoices, invoicing
 from core.log import get_logger
 from core.resources import Resources
 from worker.invoices.pdf import render

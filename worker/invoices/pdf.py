@@ -7,8 +7,8 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from core import localized
-from core.invoices import CREDIT_NOTE
+from core.invoices import localized
+from core.invoices.invoices import CREDIT_NOTE
 from worker.invoices.fonts import can_write
 from worker.invoices.sheet import ACCENT, BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, WIDTH, Colour, Sheet
 from worker.invoices.table import Table

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from core.invoice_lines import SECOND
-from core.ledger import Kind
-from core.localized import decimal, digits_of, exact
-from core.metering import PREDICTION
+from core.invoices.invoice_lines import SECOND
+from core.invoices.localized import decimal, digits_of, exact
+from core.money.ledger import Kind
+from core.usage.metering import PREDICTION
 from worker.invoices.sheet import BOTTOM, FAINT, INK, LEFT, RIGHT, SOFT, TOP, WIDTH, Sheet
 
 #: Right ends of the columns; the first begins at the left.

@@ -11,10 +11,11 @@ from api.web.billing.money import KINDS, TONES
 from api.web.billing.place import ADMIN, Here
 from api.web.gate import PageRoute
 from api.web.views import Page
-from core import accounts, alerts, audit_trail, credits, limits, wallets
 from core.clock import now
-from core.exports import amount
+from core.money import alerts, credits, limits, wallets
+from core.people import accounts, audit_trail
 from core.reports import balances, movements, usage
+from core.usage.exports import amount
 
 router = APIRouter(route_class=PageRoute)
 

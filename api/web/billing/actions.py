@@ -13,12 +13,13 @@ from api.web.billing.forms import Field, Form, Given, Wrong, given, show
 from api.web.billing.place import ADMIN
 from api.web.gate import PageRoute
 from api.web.views import Page, View
-from core import accounts, by_hand, credits, wallets
 from core.database import Transaction
 from core.errors import MillraceError
-from core.pricing import dollars
+from core.money import by_hand, credits, wallets
+from core.money.pricing import dollars
+from core.money.wallets import FINISH, STOP
+from core.people import accounts
 from core.reports import records
-from core.wallets import FINISH, STOP
 
 router = APIRouter(prefix="/accounts/{username}", route_class=PageRoute)
 runs = APIRouter(route_class=PageRoute)

@@ -18,10 +18,11 @@ from api.web.access import page
 from api.web.billing.place import ADMIN, Here
 from api.web.gate import PageRoute
 from api.web.views import Page
-from core import audit, reconciliation
 from core.clock import monotonic, now
 from core.log import get_logger
-from core.reconciliation import Difference
+from core.money import reconciliation
+from core.money.reconciliation import Difference
+from core.people import audit
 from core.redis import LAST_PROOF
 from core.reports import books
 

@@ -11,9 +11,9 @@ from typing import Any
 from fastapi import Response
 
 from api.web.views import View
-from core import pricing
 from core.errors import MillraceError
 from core.ids import new_id
+from core.money import pricing
 
 _ID = "once"
 

@@ -14,9 +14,9 @@ from api.web.billing.sums import sums
 from api.web.gate import PageRoute
 from api.web.views import Page
 from core.database import Transaction
-from core.exports import amount
-from core.metering import ACTIVE, IDLE, SETUP
 from core.reports import balances, capacity, movements, usage
+from core.usage.exports import amount
+from core.usage.metering import ACTIVE, IDLE, SETUP
 
 router = APIRouter(route_class=PageRoute)
 admin = APIRouter(route_class=PageRoute)

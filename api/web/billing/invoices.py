@@ -10,10 +10,10 @@ from api.web.billing.paging import After, following
 from api.web.billing.place import Here
 from api.web.gate import PageRoute
 from api.web.views import Page
-from core import invoices
 from core.errors import NotFound
-from core.exports import amount
+from core.invoices import invoices
 from core.reports import balances
+from core.usage.exports import amount
 
 router = APIRouter(prefix="/invoices", route_class=PageRoute)
 

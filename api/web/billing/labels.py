@@ -6,10 +6,10 @@ from sqlalchemy import select
 
 from api.web.billing.place import NONE, Place
 from core.database import Transaction, one_of
-from core.metering import ACTIVE, IDLE, SETUP
 from core.reports import balances
 from core.reports.usage import DAY, TAG
 from core.tables import Hardware, Token
+from core.usage.metering import ACTIVE, IDLE, SETUP
 
 DIMENSIONS = {
     "account": "Account",

@@ -10,8 +10,9 @@ from api.web.billing.labels import labels
 from api.web.billing.place import ACCOUNT, Here
 from api.web.gate import PageRoute
 from api.web.views import Page
-from core import alerts, limits, tokens
 from core.database import Transaction
+from core.money import alerts, limits
+from core.people import tokens
 
 router = APIRouter(prefix="/limits", route_class=PageRoute)
 

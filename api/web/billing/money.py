@@ -12,8 +12,8 @@ from api.web.billing.paging import After, following
 from api.web.billing.place import Here
 from api.web.gate import PageRoute
 from api.web.views import Page
-from core.exports import amount
 from core.reports import movements
+from core.usage.exports import amount
 
 KINDS = {
     "top_up": "Top-up",

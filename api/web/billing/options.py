@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import Row, select
 
 from api.web.billing.place import Place
-from core import tokens
 from core.database import Transaction
+from core.people import tokens
 from core.reports import balances
 from core.reports.usage import DAYS
 from core.tables import Account, Deployment, Hardware, Model

@@ -17,9 +17,9 @@ from api.web.billing.place import Here, Place
 from api.web.billing.sums import sums
 from api.web.gate import PageRoute
 from api.web.views import Page
-from core import alerts, limits, wallets
 from core.clock import now
 from core.database import Transaction
+from core.money import alerts, limits, wallets
 from core.reports import balances, books, capacity, movements
 from core.reports import usage as reports
 from core.reports.filters import Filter

@@ -15,13 +15,13 @@ from sqlalchemy import Row, select
 from api.dependencies import Reading
 from api.web.ranges import DateRange, date_range
 from api.web.views import Page
-from core import accounts
 from core.clock import now
 from core.database import Transaction
 from core.errors import NotFound
-from core.metering import PHASES
+from core.people import accounts
 from core.reports.filters import COLUMNS, Filter
 from core.tables import Account, Token
+from core.usage.metering import PHASES
 
 ADMIN, ACCOUNT = "/admin/billing", "/account/billing"
 #: In the URL: those that have none, such as runs that went to no Deployment.

@@ -13,12 +13,14 @@ from api.web.billing.forms import Field, Form, Given, show
 from api.web.billing.place import ADMIN, Here, Place
 from api.web.gate import PageRoute
 from api.web.views import Page
-from core import accounts, book, catalog, prices
+from core import catalog
 from core.clock import now
 from core.database import Transaction
-from core.exports import amount
-from core.prices import COST, HARDWARE, HOUR, MODEL, SECOND
+from core.money import book, prices
+from core.money.prices import COST, HARDWARE, HOUR, MODEL, SECOND
+from core.people import accounts
 from core.reports import balances
+from core.usage.exports import amount
 
 router = APIRouter(prefix="/prices", route_class=PageRoute)
 

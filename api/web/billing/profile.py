@@ -12,9 +12,10 @@ from api.web.billing.forms import Field, Form, Given, Wrong, show
 from api.web.billing.place import ACCOUNT, ADMIN
 from api.web.gate import PageRoute
 from api.web.views import Page
-from core import accounts, billing_profiles
-from core.billing_profiles import Profile
 from core.database import Transaction
+from core.invoices import billing_profiles
+from core.invoices.billing_profiles import Profile
+from core.people import accounts
 
 router = APIRouter(route_class=PageRoute)
 

@@ -17,8 +17,8 @@ from api.web.billing.why import sentence
 from api.web.gate import PageRoute
 from api.web.views import Page
 from core.database import Transaction
-from core.exports import amount
 from core.reports import records, usage
+from core.usage.exports import amount
 
 router = APIRouter(route_class=PageRoute)
 

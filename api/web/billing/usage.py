@@ -21,9 +21,9 @@ from api.web.billing.sums import sums
 from api.web.gate import PageRoute
 from api.web.views import Page
 from core.database import Transaction
-from core.exports import amount
 from core.reports import usage
 from core.reports.usage import DAY, TAG
+from core.usage.exports import amount
 
 #: The way down, and then the runs themselves.
 _DOWN = ("account", "model", DAY)

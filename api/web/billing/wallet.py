@@ -10,11 +10,12 @@ from api.web.billing.forms import Field, Form, Given, Wrong, given, show
 from api.web.billing.place import ACCOUNT, Here
 from api.web.gate import PageRoute
 from api.web.views import Page
-from core import credits, paying, payment_methods, payments, wallets
 from core.database import Transaction
 from core.errors import Conflict, MillraceError
-from core.payments import PaymentProvider
-from core.pricing import dollars
+from core.money import credits, wallets
+from core.money.pricing import dollars
+from core.payments import paying, payment_methods, payments
+from core.payments.payments import PaymentProvider
 
 router = APIRouter(prefix="/wallet", route_class=PageRoute)
 

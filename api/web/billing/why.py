@@ -1,9 +1,9 @@
 """Why a usage record costs what it costs, in a sentence. Pure."""
 
 from api.web import formats
-from core.metering import IDLE, PREDICTION, SETUP
-from core.pricing import MICROS_PER_SECOND
+from core.money.pricing import MICROS_PER_SECOND
 from core.reports.records import Explanation
+from core.usage.metering import IDLE, PREDICTION, SETUP
 
 _DOING = {IDLE: "stood ready", SETUP: "was set up"}
 

@@ -11,8 +11,8 @@ from api.web.gate import PageRoute
 from api.web.routes.home import HOME
 from api.web.throttle import count_try, forget_tries
 from api.web.views import Page
-from core import audit, logins, sessions
 from core.errors import TooManyRequests
+from core.people import audit, logins, sessions
 
 _WRONG = "The email or the password is wrong."
 #: A path of this server; what a browser would take for another one's address is none.

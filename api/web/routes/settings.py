@@ -9,9 +9,9 @@ from api.web.browsers import browser_name
 from api.web.gate import PageRoute
 from api.web.throttle import count_try
 from api.web.views import Page, View
-from core import audit, logins, passwords, sessions
 from core.database import Transaction
 from core.errors import Invalid, TooManyRequests
+from core.people import audit, logins, passwords, sessions
 
 _PATH = "/account/settings"
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from playwright.async_api import Page
 from sqlalchemy import insert
 
-from core import accounts, sessions
 from core.ids import new_id
-from core.passwords import hash_password
+from core.people import accounts, sessions
+from core.people.passwords import hash_password
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Login

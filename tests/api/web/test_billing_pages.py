@@ -11,8 +11,9 @@ from sqlalchemy import func, select
 
 from api.web import formats
 from api.web.billing.why import seconds
-from core import logins, wallets
 from core.clock import now
+from core.money import wallets
+from core.people import logins
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import Alert, AuditEvent, LedgerEntry, Price, SpendLimit, UsageRecord

@@ -10,10 +10,10 @@ from sqlalchemy import select, update
 from api.web.cookies import Cookies
 from api.web.routes.home import HOME
 from api.web.throttle import TRIES_PER_ADDRESS, TRIES_PER_EMAIL, count_try
-from core import logins, sessions
 from core.database import seconds_from_now
 from core.errors import TooManyRequests
 from core.ids import new_id
+from core.people import logins, sessions
 from core.redis import open_redis
 from core.resources import Resources
 from core.settings import Settings
