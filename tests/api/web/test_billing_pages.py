@@ -7,16 +7,17 @@ from datetime import timedelta
 import httpx
 import pytest
 from playwright.async_api import Browser, Page, expect
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from api.web import formats
 from api.web.billing.why import seconds
 from core.clock import now
-from core.money import wallets
-from core.people import logins
+from core.ids import new_id
+from core.money import folding, wallets
+from core.people import accounts, logins
 from core.resources import Resources
 from core.settings import Settings
-from core.tables import Alert, AuditEvent, LedgerEntry, Price, SpendLimit, UsageRecord
+from core.tables import Alert, AuditEvent, LedgerEntry, Price, SpendLimit, UsageRecord, WalletPosting
 from tests.api.web.conftest import visitor_of
 from tests.api.web.people import PASSWORD, Person, add_person, cookie_of, let_in
 from tests.support.billing_scene import L40S, PRICES, Scene, furnish
@@ -175,7 +176,8 @@ async def test_the_balance_is_live(page: Page, resources: Resources, story: Scen
 async def test_every_page_of_an_admin_can_be_looked_at(
     browser: Browser, pages: Settings, resources: Resources, story: Scene, boss: Person
 ) -> None:
-    """Nothing sticks out, and the browser refuses nothing."""
+    """Nothing sticks out, however long names are, and the browser refuses nothing."""
+    await add_usage_with_long_names(resources)
     async with open_tab(browser, pages.url, WIDE) as tab:
         await let_in(tab.page, pages, resources, boss)
         for path in (*PAGES, *OF_ADMINS, f"/accounts/{story.vision.username}"):
@@ -190,6 +192,43 @@ async def test_every_page_of_an_owner_can_be_looked_at_on_a_phone_in_the_dark(
         await let_in(tab.page, pages, resources, owner)
         for path in (*PAGES, *OF_OWNERS, f"/runs/prediction:{story.run_id}"):
             await looked_at(tab, f"{OWN}{path}")
+
+
+async def add_usage_with_long_names(resources: Resources) -> None:
+    """Of an account of its own, just now: so it stands first."""
+    id, long = new_id(), "a-long-name-" + 60 * "n"
+    async with resources.database.transaction() as tx:
+        account = await accounts.ensure(tx, f"user-{new_id()}", "somebody")
+        record = {
+            "id": f"prediction:{id}",
+            "cause_kind": "prediction",
+            "cause_id": id,
+            "account_id": account.id,
+            "account_name": account.username,
+            "model": f"{account.username}/{long}",
+            "version_id": 64 * "a",
+            "deployment": f"{account.username}/{long}",
+            "hardware_sku": f"gpu-{50 * 'x'}",
+            "tags": {"project": long},
+            "outcome": "succeeded",
+            "micros": 1_000_000,
+            "price_nanos_per_second": 10**12,
+            "amount_nanos": 10**12,
+            "day": now().date(),
+            "ended_at": now(),
+        }
+        await tx.execute(insert(UsageRecord).values(record))
+        await tx.execute(
+            insert(WalletPosting).values(
+                {
+                    "account_id": account.id,
+                    "amount_nanos": -(10**12),
+                    "released_nanos": 0,
+                    "usage_record_id": record["id"],
+                }
+            )
+        )
+        await folding.fold(tx, account.id)
 
 
 async def looked_at(tab: Tab, path: str) -> None:
