@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from sqlalchemy import ColumnElement, Insert, Select, case, cast, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, Insert, Select, Text, bindparam, case, cast, exists, func, literal, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import BigInteger
 
@@ -69,6 +69,12 @@ def refusals() -> Iterator[None]:
 async def estimate(tx: Transaction, account_id: str, model: str, version_id: str, hardware_sku: str) -> int:
     """What to hold for a run, in nanodollars: what nearly all of the Version's latest runs cost, and no less than a few
     seconds of its Hardware, or one unit of each metric it is priced by."""
+    of = {"p_account": account_id, "p_model": model, "p_version": version_id, "p_sku": hardware_sku}
+    return int((await tx.execute(_ESTIMATE, of)).scalar_one())
+
+
+def _estimate() -> Select:
+    account_id, model, version_id, sku = (bindparam(f"p_{name}", type_=Text) for name in _OF)
     latest = (
         select(UsageRecord.amount_nanos)
         .where(UsageRecord.version_id == version_id, UsageRecord.cause_kind == "prediction")
@@ -77,11 +83,16 @@ async def estimate(tx: Transaction, account_id: str, model: str, version_id: str
         .subquery()
     )
     usual = select(func.percentile_disc(_COVERED_SHARE).within_group(latest.c.amount_nanos)).scalar_subquery()
-    _, second = prices.second_of(hardware_sku, account_id, func.now())
+    _, second = prices.second_of(sku, account_id, func.now())
     unit_prices = prices.standing(prices.MODEL, model, account_id, func.now())
     units = select(func.sum(unit_prices.c.nanos_per_unit)).scalar_subquery()
     least = func.coalesce(units, second * LEAST_SECONDS)
-    return int(await tx.scalar(select(func.greatest(usual, cast(least, BigInteger), LEAST_NANOS))))
+    return select(func.greatest(usual, cast(least, BigInteger), LEAST_NANOS))
+
+
+_OF = ("account", "model", "version", "sku")
+# Built once: that takes longer than to run it.
+_ESTIMATE = _estimate()
 
 
 async def extend(tx: Transaction, prediction_id: str, attempt: int, nanos: int, at_any_rate: bool = False) -> bool:

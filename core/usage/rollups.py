@@ -7,7 +7,19 @@ compares with.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Numeric, Select, case, cast, func, literal, literal_column, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Numeric,
+    Select,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import Transaction
@@ -66,11 +78,8 @@ def summed(table: Any) -> Select:
 
 async def add(tx: Transaction, posting_ids: Sequence[int]) -> None:
     """The usage records of these postings."""
-    named = select(WalletPosting.usage_record_id).where(WalletPosting.id == func.any(list(posting_ids)))
-    chosen = RECORD.c.id.in_(named)
-    for table in (UsageHour.__table__, UsageDay.__table__):
-        await tx.execute(_adding(table, summed(table).where(chosen), _SUMS))
-    await tx.execute(_adding(UsageTag.__table__, tagged().where(chosen), _SUMS[:3]))
+    for adding in _ADD:
+        await tx.execute(adding, {"p_postings": list(posting_ids)})
 
 
 def tagged() -> Select:
@@ -88,3 +97,15 @@ def _adding(table: Any, rows: Select, sums: Sequence[str]) -> Any:
     return adding.on_conflict_do_update(
         index_elements=keys, set_={name: table.c[name] + adding.excluded[name] for name in sums}
     )
+
+
+def _of_postings(rows: Select) -> Select:
+    ids = bindparam("p_postings", type_=ARRAY(BigInteger))
+    return rows.where(RECORD.c.id.in_(select(WalletPosting.usage_record_id).where(WalletPosting.id == func.any(ids))))
+
+
+# Built once: that takes longer than to run them.
+_ADD = (
+    *(_adding(table, _of_postings(summed(table)), _SUMS) for table in (UsageHour.__table__, UsageDay.__table__)),
+    _adding(UsageTag.__table__, _of_postings(tagged()), _SUMS[:3]),
+)
