@@ -202,7 +202,8 @@ async def test_a_run_that_ends_while_postgres_restarts_is_charged_once(resources
     payer = await open_payer(resources, put_in=DOLLAR)
     killer = sa.create_engine(resources.database.engine.url)
     mine = sa.text(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        # Until it is gone: or it would take what is asked for next with it.
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
         "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND datname = current_database()"
     )
 
