@@ -11,7 +11,7 @@ from core.resources import open_resources
 from core.settings import Settings
 from tests.core.money_machine import MoneyMachine
 
-EXAMPLES, STEPS = 22, 500
+EXAMPLES, STEPS = 33, 330
 
 
 def test_ten_thousand_steps_lose_no_nanodollar_and_spend_none_that_is_not_there(settings: Settings) -> None:
@@ -35,4 +35,4 @@ def test_ten_thousand_steps_lose_no_nanodollar_and_spend_none_that_is_not_there(
             )
         finally:
             runner.run(opened.__aexit__(None, None, None))
-    assert machine.steps >= 10_000
+    assert machine.steps >= 10_000, "too long ones are cut off: take more, and shorter"
