@@ -222,7 +222,7 @@ async def test_a_run_that_ends_while_postgres_restarts_is_charged_once(resources
         with killer.connect() as connection:
             connection.execute(mine)
 
-    count = 20
+    count = 8
     for _ in range(count):
         row = await payer.start((await payer.create(PRICE_NANOS_PER_SECOND)).id)
         await asyncio.gather(ends(row), asyncio.to_thread(kill))
