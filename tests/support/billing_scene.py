@@ -23,7 +23,7 @@ from core.money.pricing import MICROS_PER_SECOND, NANOS_PER_DOLLAR, amount_nanos
 from core.people import accounts, tokens
 from core.predictions import Outcome, Request
 from core.resources import Resources
-from core.tables import CapacityHour, Price, UsageRecord
+from core.tables import CapacityHour, Price, UsageRecord, WalletPosting
 from tests.support.factories import TEXT_OUTPUT, add_instance, add_node
 from tests.support.past_use import use
 
@@ -232,3 +232,40 @@ async def _run(resources: Resources, team: Row, runnable: Runnable, token_id: st
         await predictions.finish(tx, row.id, row.attempt, Outcome(PredictionStatus.SUCCEEDED, micros=3_412_345))
         await folding.fold(tx, team.id)
     return waiting.id
+
+
+async def add_usage_with_long_names(resources: Resources) -> None:
+    """Of an account of its own, just now: so it stands first."""
+    id, long = new_id(), "a-long-name-" + 60 * "n"
+    async with resources.database.transaction() as tx:
+        account = await accounts.ensure(tx, f"user-{new_id()}", "somebody")
+        record = {
+            "id": f"prediction:{id}",
+            "cause_kind": "prediction",
+            "cause_id": id,
+            "account_id": account.id,
+            "account_name": account.username,
+            "model": f"{account.username}/{long}",
+            "version_id": 64 * "a",
+            "deployment": f"{account.username}/{long}",
+            "hardware_sku": f"gpu-{50 * 'x'}",
+            "tags": {"project": long},
+            "outcome": "succeeded",
+            "micros": 1_000_000,
+            "price_nanos_per_second": 10**12,
+            "amount_nanos": 10**12,
+            "day": now().date(),
+            "ended_at": now(),
+        }
+        await tx.execute(insert(UsageRecord).values(record))
+        await tx.execute(
+            insert(WalletPosting).values(
+                {
+                    "account_id": account.id,
+                    "amount_nanos": -(10**12),
+                    "released_nanos": 0,
+                    "usage_record_id": record["id"],
+                }
+            )
+        )
+        await folding.fold(tx, account.id)

@@ -7,20 +7,19 @@ from datetime import timedelta
 import httpx
 import pytest
 from playwright.async_api import Browser, Page, expect
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 
 from api.web import formats
 from api.web.billing.why import seconds
 from core.clock import now
-from core.ids import new_id
-from core.money import folding, wallets
-from core.people import accounts, logins
+from core.money import wallets
+from core.people import logins
 from core.resources import Resources
 from core.settings import Settings
-from core.tables import Alert, AuditEvent, LedgerEntry, Price, SpendLimit, UsageRecord, WalletPosting
+from core.tables import Alert, AuditEvent, LedgerEntry, Price, SpendLimit, UsageRecord
 from tests.api.web.conftest import visitor_of
 from tests.api.web.people import PASSWORD, Person, add_person, cookie_of, let_in
-from tests.support.billing_scene import L40S, PRICES, Scene, furnish
+from tests.support.billing_scene import L40S, PRICES, Scene, add_usage_with_long_names, furnish
 from tests.support.browser import PHONE, WIDE, Tab, open_tab
 
 ADMIN, OWN = "/admin/billing", "/account/billing"
@@ -192,43 +191,6 @@ async def test_every_page_of_an_owner_can_be_looked_at_on_a_phone_in_the_dark(
         await let_in(tab.page, pages, resources, owner)
         for path in (*PAGES, *OF_OWNERS, f"/runs/prediction:{story.run_id}"):
             await looked_at(tab, f"{OWN}{path}")
-
-
-async def add_usage_with_long_names(resources: Resources) -> None:
-    """Of an account of its own, just now: so it stands first."""
-    id, long = new_id(), "a-long-name-" + 60 * "n"
-    async with resources.database.transaction() as tx:
-        account = await accounts.ensure(tx, f"user-{new_id()}", "somebody")
-        record = {
-            "id": f"prediction:{id}",
-            "cause_kind": "prediction",
-            "cause_id": id,
-            "account_id": account.id,
-            "account_name": account.username,
-            "model": f"{account.username}/{long}",
-            "version_id": 64 * "a",
-            "deployment": f"{account.username}/{long}",
-            "hardware_sku": f"gpu-{50 * 'x'}",
-            "tags": {"project": long},
-            "outcome": "succeeded",
-            "micros": 1_000_000,
-            "price_nanos_per_second": 10**12,
-            "amount_nanos": 10**12,
-            "day": now().date(),
-            "ended_at": now(),
-        }
-        await tx.execute(insert(UsageRecord).values(record))
-        await tx.execute(
-            insert(WalletPosting).values(
-                {
-                    "account_id": account.id,
-                    "amount_nanos": -(10**12),
-                    "released_nanos": 0,
-                    "usage_record_id": record["id"],
-                }
-            )
-        )
-        await folding.fold(tx, account.id)
 
 
 async def looked_at(tab: Tab, path: str) -> None:
