@@ -26,8 +26,8 @@ log = get_logger()
 _UNANSWERED_SECONDS = 15
 #: Longer than any answer is held.
 _HELD_SECONDS = 90
-#: A post may overtake the news that the connection of the one before it has broken: by a few milliseconds, on a machine
-#: with too much to do by some tenths of a second. So long an equal post of the same token waits, while the other is held.
+#: A post may overtake the news that the connection of the one before it has broken: by a few milliseconds, or tenths of
+#: a second on a machine with too much to do. So long an equal post of the same token waits while the other is held.
 _NEWS_SECONDS = 1.0
 _LOOK_SECONDS = 0.01
 
