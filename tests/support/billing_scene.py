@@ -269,3 +269,6 @@ async def add_usage_with_long_names(resources: Resources) -> None:
             )
         )
         await folding.fold(tx, account.id)
+        # Of a billion dollars, for a reason and by somebody of one piece.
+        money = {"amount_nanos": 10**18 - 1, "reason": long, "actor": f"somebody-via-{long}"}
+        await credits.add(tx, account.id, kind=credits.PROMOTIONAL, **money)
