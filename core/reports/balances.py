@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
 
 from core.database import Transaction, one_of
 from core.money.holds import WALLET
-from core.reports.usage import total
+from core.reports.totals import total
 from core.tables import Account, WalletPosting
 
 _POSTING = WalletPosting.__table__

@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 
 from core.database import Transaction
 from core.money.holds import WALLET
-from core.reports.usage import DAYS, total
+from core.reports.totals import total
+from core.reports.usage import DAYS
 from core.tables import Credit, WalletPosting
 
 _POSTING = WalletPosting.__table__

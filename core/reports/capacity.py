@@ -13,7 +13,8 @@ from core.database import Transaction
 from core.money import prices
 from core.money.pricing import MICROS_PER_HOUR, MICROS_PER_SECOND
 from core.reports.filters import Filter
-from core.reports.usage import DAYS, total
+from core.reports.totals import total
+from core.reports.usage import DAYS
 from core.tables import CapacityHour, Hardware
 from core.usage.metering import ACTIVE, IDLE, PHASES, SETUP
 

@@ -11,7 +11,7 @@ from core.errors import NotFound
 from core.money import ledger
 from core.money.ledger import Kind
 from core.reports.filters import Filter
-from core.reports.usage import total
+from core.reports.totals import total
 from core.tables import Account, LedgerEntry
 
 ENTRY = LedgerEntry.__table__

@@ -11,7 +11,8 @@ from core.database import Database, Transaction, one_of
 from core.errors import NotFound
 from core.money import ledger, refunds
 from core.reports.filters import Filter
-from core.reports.usage import TAGS, total
+from core.reports.totals import total
+from core.reports.usage import TAGS
 from core.tables import Account, Hardware, LedgerEntry, Prediction, Price, Token, UsageRecord
 from core.usage.metering import PREDICTION
 

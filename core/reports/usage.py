@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Select, case, cast, func, literal, select
+from sqlalchemy import ColumnElement, Row, Select, case, func, literal, select
 
 from core.database import Transaction, one_of
 from core.reports.filters import COLUMNS, Filter
+from core.reports.totals import Whole, total
 from core.tables import UsageDay, UsageHour, UsageTag
 
 DAYS, HOURS, TAGS = UsageDay.__table__, UsageHour.__table__, UsageTag.__table__
@@ -21,12 +22,6 @@ DIMENSIONS = (*COLUMNS, DAY, TAG)
 #: More rows than this are a download, not a table.
 MOST_ROWS = 500
 SUMS = ("runs", "run_micros", "instance_micros", "amount_nanos", "cost_nanos")
-
-
-def total(column: Any, *conditions: ColumnElement[bool]) -> ColumnElement[int]:
-    """Of no rows it is 0; and an integer, which a sum of bigint is not by itself."""
-    summed = func.sum(column)
-    return cast(func.coalesce(summed.filter(*conditions) if conditions else summed, 0), BigInteger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +36,7 @@ class Source:
     def sums(self) -> list[Any]:
         c = self.table.c
         if self.table is TAGS:
-            zero = literal(0, BigInteger)
+            zero = literal(0, Whole)
             values = (total(c.runs), total(c.micros), zero, total(c.amount_nanos), zero)
         else:
             # Only predictions have an outcome.

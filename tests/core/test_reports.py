@@ -9,11 +9,14 @@ from sqlalchemy import func, select
 
 from core.clock import now
 from core.errors import NotFound
+from core.ids import new_id
+from core.money import credits
 from core.reports import balances, books, capacity, movements, records, usage
 from core.reports.filters import Filter
 from core.resources import Resources
 from core.tables import UsageRecord
 from tests.support.billing_scene import COSTS, H100, L40S, PRICES, Scene, furnish
+from tests.support.factories import add_account
 
 DAYS = 2
 
@@ -204,3 +207,14 @@ async def test_the_quick_look_agrees(resources: Resources, story: Scene) -> None
         quick = await books.quick(tx, now())
     assert quick.runs_today >= 1
     assert quick.charged_today_nanos > 0
+
+
+async def test_sums_may_be_larger_than_what_any_wallet_holds(resources: Resources) -> None:
+    async with resources.database.transaction() as tx:
+        for account in [await add_account(tx) for _ in range(10)]:
+            await credits.add(
+                tx, account.id, id=new_id(), kind="paid", amount_nanos=10**18, reason="A billion", actor="admin"
+            )
+    async with resources.database.autocommit() as tx:
+        assert (await balances.totals(tx)).paid_in_nanos >= 10 * 10**18 > 2**63
+        assert (await books.quick(tx, now())).above_zero_nanos >= 10 * 10**18
