@@ -102,10 +102,15 @@ async def assign(
     hardware_sku: str,
     slots: int,
     gpu_uuids: tuple[str, ...],
+    shares_gpu: bool = False,
+    reserved_bytes: int | None = None,
     deployment_id: str | None = None,
     bill_instances: str = instance_owners.PRIVATE,
 ) -> str:
-    """The scheduler wants one more Instance there; the node is told. Who pays for its time is settled with it."""
+    """The scheduler wants one more Instance there; the node is told. Who pays for its time is settled with it.
+
+    `reserved_bytes` of each GPU are its own where it shares them.
+    """
     id = new_id()
     served = await instance_owners.served(tx, version_id, deployment_id, bill_instances)
     await tx.execute(
@@ -116,6 +121,8 @@ async def assign(
             hardware_sku=hardware_sku,
             node_id=node_id,
             gpu_uuids=list(gpu_uuids),
+            shares_gpu=shares_gpu,
+            reserved_bytes=reserved_bytes,
             slots=slots,
             status=InstanceStatus.PENDING,
             **(served._asdict() if served else {}),

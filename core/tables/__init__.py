@@ -6,6 +6,7 @@ from core.tables.base import Table
 from core.tables.billing import LedgerEntry, Price, UsageDay, UsageHour, UsageRecord, UsageTag, Volume
 from core.tables.catalog import Collection, CollectionModel, Hardware, Model, ModelExample, Version
 from core.tables.deployments import Deployment, Release
+from core.tables.events import Event
 from core.tables.files import File
 from core.tables.fleet import CapacityHour, Instance, InstanceTime, Node
 from core.tables.invoices import BillingProfile, Invoice, InvoiceSeries
@@ -27,6 +28,7 @@ __all__ = [
     "Credit",
     "CreditBurn",
     "Deployment",
+    "Event",
     "File",
     "Hardware",
     "IdempotencyKey",

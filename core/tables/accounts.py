@@ -20,6 +20,8 @@ class Account(Table):
     previous_webhook_secret: Mapped[str | None]
     """Signs as well, until it has been replaced everywhere."""
     previous_webhook_secret_until: Mapped[Moment | None]
+    max_running: Mapped[int | None]
+    """How many of its predictions may run at once; None: as many as there are slots for."""
     billing_webhook_url: Mapped[str | None]
     """Where alerts about its money are sent."""
     deleted_at: Mapped[Moment | None]

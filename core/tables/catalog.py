@@ -1,4 +1,4 @@
-from sqlalchemy import Computed, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, Computed, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -77,6 +77,14 @@ class Version(Table):
     status: Mapped[str]
     status_reason: Mapped[str | None]
     prepare_lease_expires_at: Mapped[Moment | None]
+    shares_gpu: Mapped[bool] = mapped_column(server_default="false")
+    """Whether its Instances may share a GPU with others where the measured peaks fit together."""
+    is_pinned: Mapped[bool] = mapped_column(server_default="false")
+    """Its Instances make room for nobody, and its last one stays."""
+    node_labels: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    """Labels that a Node must have to run it; every Node has `node`, its name."""
+    peak_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """The most that one of its Instances was seen to use on one GPU."""
     caches_results: Mapped[bool] = mapped_column(server_default="false")
     """Whether its owner holds that equal inputs give equal outputs, so that a request may ask for an earlier one."""
     created_at: Mapped[CreatedAt]

@@ -15,11 +15,23 @@ class Node(Table):
     name: Mapped[str] = mapped_column(unique=True)
     boot_id: Mapped[str]
     gpus: Mapped[Json]
-    """[{uuid, name, memory_bytes, healthy, reason}] as NVML reports them."""
+    """Its devices, MIG slices among them, as `worker/gpus.py` reports them."""
     artifact_kinds: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    artifacts: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    """Images and bundles that are there, ready to be started."""
     max_instances: Mapped[int]
+    labels: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    """{name: value} that a Version may ask for."""
+    shares_gpus: Mapped[bool] = mapped_column(server_default="false")
+    """Whether Instances whose measured peaks fit together may share a GPU here, whatever their Versions."""
     lease_expires_at: Mapped[Moment]
+    reported_at: Mapped[Moment | None]
+    clock_offset_seconds: Mapped[float | None]
+    """By how much its clock is ahead of the database's; nothing depends on it."""
     is_cordoned: Mapped[bool] = mapped_column(server_default="false")
+    """It gets no new Instances."""
+    drain_deadline_at: Mapped[Moment | None]
+    """It is being emptied: what it runs may finish until then."""
     created_at: Mapped[CreatedAt]
 
 
@@ -45,10 +57,25 @@ class Instance(Table):
     gpu_uuids: Mapped[list[str]] = mapped_column(ARRAY(Text))
     slots: Mapped[int]
     is_wanted: Mapped[bool] = mapped_column(server_default="true")
+    drain_deadline_at: Mapped[Moment | None]
+    """No longer wanted, it may finish what it runs until then; None: however long that takes."""
+    shares_gpu: Mapped[bool] = mapped_column(server_default="false")
+    """Whether others may hold its GPUs, too."""
+    reserved_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Memory it was given on each of its GPUs; None: all of it."""
+    peak_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """The most it was seen to use on one of them."""
     status: Mapped[str]
     reason: Mapped[str | None]
     setup_logs: Mapped[str] = mapped_column(server_default="")
+    """Of its last boot, live while that goes on."""
+    pull_seconds: Mapped[float | None]
+    """Its boot, phase by phase, each after the one before: the artifact is made ready, the container is made,"""
+    create_seconds: Mapped[float | None]
+    boot_seconds: Mapped[float | None]
+    """its server comes up,"""
     setup_seconds: Mapped[float | None]
+    """and the model's own imports and setup run."""
     created_at: Mapped[CreatedAt]
     ready_at: Mapped[Moment | None]
     last_active_at: Mapped[Moment | None]

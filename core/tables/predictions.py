@@ -43,6 +43,8 @@ class Prediction(Table):
     deployment: Mapped[str | None]
     """`owner/name` of the Deployment it was sent to."""
     source: Mapped[str] = mapped_column(server_default="api")
+    priority: Mapped[str] = mapped_column(server_default="normal")
+    """`low` is taken when nothing `normal` waits for its target."""
     status: Mapped[str]
     failure_code: Mapped[str | None]
     input: Mapped[Json]
@@ -79,10 +81,11 @@ class Prediction(Table):
     """{metric: {id, nanos}}; None: it is priced by the second."""
     micros: Mapped[int | None] = mapped_column(BigInteger)
     """How long it ran; None: nothing was measured, and there is no usage record."""
+    pull_seconds: Mapped[float | None]
+    """How long it waited for each phase of its container's boot; 0 if that was there."""
+    create_seconds: Mapped[float | None]
     boot_seconds: Mapped[float | None]
-    """How long it waited for its container to boot, setup not included; 0 if that was there."""
     setup_seconds: Mapped[float | None]
-    """How long it waited for its container's setup."""
 
     created_at: Mapped[CreatedAt]
     started_at: Mapped[Moment | None]
