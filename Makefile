@@ -7,7 +7,7 @@ SHELL := /bin/bash
 INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --progress-bar off --editable
 COUNT := awk '/^Collecting/ { printf "\r  %d packages found", ++n; fflush() } END { print n ? ", installed." : "  nothing new." }'
 
-.PHONY: up test lint bench bench-reads bench-streams bench-money bench-money-pages clean
+.PHONY: up test lint bench bench-reads bench-streams bench-money bench-money-pages bench-gpu clean
 
 up: $(VENV)/.installed
 	@$(VENV)/bin/millrace up
@@ -36,6 +36,10 @@ bench-money: $(VENV)/.installed-test
 # Fills usage records by the ten million: minutes, and 10 GB of disk for as long as it runs.
 bench-money-pages: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m bench.money_pages
+
+# On the CPU where there is no GPU.
+bench-gpu: $(VENV)/.installed-test
+	@$(VENV)/bin/python -m bench.gpu
 
 # What Millrace keeps in .millrace stays.
 clean:

@@ -37,7 +37,7 @@ FENCES = {
     "docker": ("worker/runtimes/docker.py",),
     "pynvml": ("worker/gpus.py",),
     "rq": ("core/jobs.py", "worker/main.py"),
-    "torch": ("cog_models/",),
+    "torch": ("cog_models/", "bench/gpu/models/"),
     "alembic": ("migrations/",),
     "typer": ("cli/",),
     "jsonschema_rs": ("core/inputs.py", "core/input_problems.py"),
