@@ -143,6 +143,14 @@ async def depth(redis: Redis, target: str) -> int:
     return await redis.scard(f"{_base(target)}:members")
 
 
+async def missing(redis: Redis, target: str, prediction_ids: Sequence[str]) -> list[str]:
+    """Those of them that are in no queue of this target."""
+    if not prediction_ids:
+        return []
+    queued = await redis.smismember(f"{_base(target)}:members", list(prediction_ids))
+    return [id for id, is_queued in zip(prediction_ids, queued, strict=True) if not is_queued]
+
+
 async def announce(redis: Redis, target: str) -> None:
     """Says that an Instance takes from this target, so that pushing need not wake the scheduler."""
     await redis.set(_serving(target), 1, ex=SERVING_SECONDS)
