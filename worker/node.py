@@ -26,8 +26,9 @@ from worker.gpus import list_gpus
 from worker.identity import load_identity
 from worker.inputs import InputFiles
 from worker.outputs import OutputFiles
+from worker.place import Place, Surroundings
 from worker.runtimes.base import Container, Runtime
-from worker.supervisor import InstanceSupervisor, Place, Surroundings
+from worker.supervisor import InstanceSupervisor
 
 log = get_logger()
 

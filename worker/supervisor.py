@@ -5,67 +5,37 @@ only once the container is gone, because that is when its GPUs are free.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import fleet, predictions, queue
+from core import predictions, queue
 from core.clock import monotonic
 from core.errors import MillraceError
 from core.lifecycle import FailureCode, InstanceStatus
 from core.log import get_logger
 from core.predictions import Outcome
-from core.resources import Resources
-from core.schema import output_kind, output_schema
-from core.usage import instance_time
+from core.schema import output_kind
 from core.usage.instance_time import Counters
-from worker.cog import CogContainer, Health, SetupFailed, wants_files_inline
-from worker.endpoint import Endpoint
-from worker.inputs import InputFiles
-from worker.outputs import OutputFiles
+from worker.booting import Boot
+from worker.cog import SetupFailed
+from worker.observed import ObservedState
+from worker.place import ContainerLost, Place, Surroundings
 from worker.runner import Runner, Seat
-from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec, Runtime
+from worker.runtimes.base import ArtifactUnavailable, Container
 from worker.stopwatch import Stopwatch
+from worker.watching import until_lost
 
 log = get_logger()
 
-#: How often a container is looked at; a lost one is usually noticed by its predictions first.
-_WATCH_SECONDS = 1.0
-#: An adopted container is looked at this often until it is idle.
-_LOOK_SECONDS = 0.1
 #: A container gets this long to exit by itself before it is killed.
 _STOP_GRACE_SECONDS = 5.0
-#: After Redis or Postgres failed to answer, the next try.
+#: After Redis failed to answer, the next try.
 _RETRY_SECONDS = 0.5
 #: Predictions of a container that died learn it from their connection; then its end is written down.
 _SETTLE_AFTER_LOSS_SECONDS = 10.0
-
-
-class ContainerLost(Exception):
-    """The container is gone, or not worth keeping; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all Instances of a node share."""
-
-    resources: Resources
-    boot_id: str
-    http: aiohttp.ClientSession
-    inputs: InputFiles
-    outputs: OutputFiles
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A runtime of this node, and the endpoint that its containers call."""
-
-    runtime: Runtime
-    endpoint: Endpoint
 
 
 class InstanceSupervisor:
@@ -76,7 +46,6 @@ class InstanceSupervisor:
         self.runners: dict[str, Runner] = {}
         self._row = row
         self._version = version
-        self._runtime = place.runtime
         self._endpoint = place.endpoint
         self._around = around
         self._database = around.resources.database
@@ -88,10 +57,10 @@ class InstanceSupervisor:
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._has_worked = False
         self._killed_for: str | None = None
-        self._container: Container | None = None
-        self._cog: CogContainer | None = None
         counted = Counters(row.setup_micros, row.idle_micros, row.active_micros)
         self._stopwatch = Stopwatch(monotonic, counted)
+        self._observed = ObservedState(self._database, self.id, self.times)
+        self._boot = Boot(row, version, place, around, self._observed, self._stopwatch)
 
     # --- what the node asks of it ---
 
@@ -124,92 +93,17 @@ class InstanceSupervisor:
         """The whole life. Never raises for anything that the container, or its artifact, does."""
         status = InstanceStatus(self._row.status)
         try:
-            status = await (self._adopt(adopted, status) if adopted else self._boot())
+            await (self._boot.adopt(adopted, status) if adopted else self._boot.start())
             await self._serve()
-            await self._move(status, InstanceStatus.DRAINING)
-            status = InstanceStatus.DRAINING
+            await self._observed.move(InstanceStatus.READY, InstanceStatus.DRAINING)
             await self._finish_running()
         except (ContainerLost, SetupFailed, ArtifactUnavailable, MillraceError) as error:
             await self._fail(str(error))
         else:
             await self._remove_container()
-            await self._move(status, InstanceStatus.STOPPED)
+            await self._observed.move(InstanceStatus.DRAINING, InstanceStatus.STOPPED)
         finally:
             self._endpoint.forget(self.id)
-
-    # --- boot ---
-
-    async def _boot(self) -> InstanceStatus:
-        await self._move(InstanceStatus.PENDING, InstanceStatus.STARTING)
-        began = monotonic()
-        artifact = artifact_of(self._version)
-        await self._runtime.ensure(artifact)
-        self._container = await self._runtime.start(self._spec(artifact))
-        self._stopwatch.set_up()
-        self._cog = self._client(self._container)
-        health = await self._cog.wait_until_ready(self._version.setup_timeout_seconds, self._exit_reason)
-        self._stopwatch.ready()
-        await self._move(
-            InstanceStatus.STARTING,
-            InstanceStatus.READY,
-            setup_logs=health.setup_logs or await self._runtime.logs(self._container),
-            setup_seconds=monotonic() - began,
-        )
-        return InstanceStatus.READY
-
-    async def _adopt(self, container: Container, status: InstanceStatus) -> InstanceStatus:
-        """Takes over the container that an earlier life of this node left behind, once it is idle again."""
-        self._container, self._cog = container, self._client(container)
-        grace = self._around.resources.settings.cancel_grace_seconds
-        if status not in (InstanceStatus.STARTING, InstanceStatus.READY):
-            raise ContainerLost("Its node restarted while it was stopping.")
-        if status is InstanceStatus.STARTING:
-            self._stopwatch.set_up()
-        timeout = self._version.setup_timeout_seconds if status is InstanceStatus.STARTING else grace
-        health = await self._cog.wait_until_ready(timeout, self._exit_reason)
-        self._stopwatch.ready()
-        await self._until_idle(health, grace)
-        if status is InstanceStatus.STARTING:
-            await self._move(status, InstanceStatus.READY, setup_logs=health.setup_logs)
-        return InstanceStatus.READY
-
-    async def _until_idle(self, health: Health, seconds: float) -> None:
-        """Losing its node cancels what a container ran; one that does not heed that is in nobody's hands."""
-        deadline = monotonic() + seconds
-        while health.status == "busy":
-            if monotonic() > deadline:
-                raise ContainerLost("Its node restarted, and it still ran what it had been given before.")
-            await asyncio.sleep(_LOOK_SECONDS)
-            health = await self._cog.health()
-
-    def _spec(self, artifact: Artifact) -> ContainerSpec:
-        return ContainerSpec(
-            instance_id=self.id,
-            version_id=self._version.id,
-            artifact=artifact,
-            slots=self._row.slots,
-            upload_url=self._upload_url(),
-            gpu_uuids=self.gpu_uuids,
-            setup_timeout_seconds=self._version.setup_timeout_seconds,
-        )
-
-    def _upload_url(self) -> str | None:
-        if wants_files_inline(self._version.cog_version, output_schema(self._version.openapi_schema)):
-            return None
-        return self._endpoint.upload_url(self.id)
-
-    def _client(self, container: Container) -> CogContainer:
-        return CogContainer(
-            container.base_url,
-            session=self._around.http,
-            hooks=self._endpoint.inbox(self.id),
-            slots=self._row.slots,
-            output_schema=output_schema(self._version.openapi_schema),
-        )
-
-    async def _exit_reason(self) -> str | None:
-        ended = await self._runtime.exited(self._container)
-        return ended and ended.reason
 
     # --- serving ---
 
@@ -220,7 +114,7 @@ class InstanceSupervisor:
             boot_id=self._around.boot_id,
             version=self._version,
             output_kind=output_kind(self._version.openapi_schema),
-            container=self._cog,
+            container=self._boot.cog,
             inputs=self._around.inputs,
             input_url=self._endpoint.input_url,
             outputs=self._around.outputs,
@@ -307,19 +201,7 @@ class InstanceSupervisor:
             await predictions.interrupt(tx, runner.prediction_id, runner.row.attempt, self._version.allows_retry)
 
     async def _watch(self) -> None:
-        """Looks for a container that died, or no longer works, while nobody was talking to it."""
-        while not self._lost.done():
-            await asyncio.sleep(_WATCH_SECONDS)
-            try:
-                reason = await self._exit_reason()
-            except MillraceError as error:
-                log.warning("container not looked at, will try again", instance=self.id, error=str(error))
-                continue
-            if reason is None and not self.runners:
-                health = await self._cog.health()
-                reason = health.error or "It reports itself broken." if health.recycle else None
-            if reason is not None:
-                self._lose(reason)
+        self._lose(await until_lost(self.id, self._boot.cog, self._boot.exit_reason, lambda: not self.runners))
 
     def _lose(self, reason: str) -> None:
         if not self._lost.done():
@@ -329,7 +211,7 @@ class InstanceSupervisor:
         """Ends the container because this prediction ignores its cancel; neighbours in other slots run once more."""
         self._killed_for = self._killed_for or prediction_id
         self._lose(f"Prediction {prediction_id} did not stop when asked to.")
-        await self._runtime.stop(self._container, grace_seconds=0)
+        await self._boot.remove(grace_seconds=0)
 
     # --- the end ---
 
@@ -341,7 +223,7 @@ class InstanceSupervisor:
 
     async def _fail(self, reason: str) -> None:
         log.warning("instance failed", instance=self.id, target=self.target, reason=reason)
-        logs = await self._runtime.logs(self._container) if self._container else ""
+        logs = await self._boot.logs()
         await self._remove_container()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_SETTLE_AFTER_LOSS_SECONDS)
@@ -349,26 +231,9 @@ class InstanceSupervisor:
         if logs:
             values["setup_logs"] = logs
         for status in (InstanceStatus.STARTING, InstanceStatus.READY, InstanceStatus.DRAINING, InstanceStatus.PENDING):
-            if await self._move(status, InstanceStatus.FAILED, **values):
+            if await self._observed.move(status, InstanceStatus.FAILED, **values):
                 return
 
     async def _remove_container(self) -> None:
         self._stopwatch.stop()
-        if self._container is not None:
-            await self._runtime.stop(self._container, grace_seconds=_STOP_GRACE_SECONDS)
-
-    async def _move(self, old: InstanceStatus, new: InstanceStatus, **values: Any) -> bool:
-        """Writes the observed state, for as long as it takes Postgres to answer; with the last one, all its time."""
-        while True:
-            try:
-                async with self._database.transaction() as tx:
-                    if new.is_terminal:
-                        await instance_time.report(tx, {self.id: self.times()})
-                    return await fleet.move_instance(tx, self.id, old, new, **values)
-            except SQLAlchemyError as error:
-                log.warning("instance state not written, will try again", instance=self.id, error=str(error))
-                await asyncio.sleep(_RETRY_SECONDS)
-
-
-def artifact_of(version: Row) -> Artifact:
-    return Artifact(version.artifact_kind, version.artifact, version.config, version.openapi_schema or {})
+        await self._boot.remove(_STOP_GRACE_SECONDS)
