@@ -4,6 +4,7 @@
     queue:{target}:<account>  that account's waiting prediction ids, oldest first
     queue:{target}:members    every waiting id, so that pushing twice is harmless
     queue:{target}:bell       holds a token while anything waits: takers block on it, nobody polls
+    queue:{target}:arrivals   when the latest were pushed, newest first, in milliseconds of Redis's own clock
 
 Taking turns the ring, so an account with 10,000 waiting predictions delays another's single one by one turn.
 Push and take cost O(1) whatever waits; remove costs O(one account's list). Rows are the truth: this can be lost.
@@ -17,8 +18,14 @@ from redis.commands.core import AsyncScript
 from core.redis import BLOCK_SECONDS, SCHEDULER_BELL
 
 _PUSH = """
-local base, account, id, bell_cap = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local base, account, id, bell_cap, kept, kept_seconds = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 if redis.call('SADD', base .. ':members', id) == 0 then return 0 end
+if tonumber(kept) > 0 then
+  local time = redis.call('TIME')
+  redis.call('LPUSH', base .. ':arrivals', time[1] * 1000 + math.floor(time[2] / 1000))
+  redis.call('LTRIM', base .. ':arrivals', 0, kept - 1)
+  redis.call('EXPIRE', base .. ':arrivals', kept_seconds)
+end
 if redis.call('RPUSH', base .. ':' .. account, id) == 1 then
   redis.call('RPUSH', base .. ':ring', account)
 end
@@ -78,6 +85,9 @@ return ahead
 
 # Enough tokens to wake every idle Instance of a target at once, few enough never to matter.
 _BELL_CAP = 64
+#: Enough arrivals for a rhythm, and a day for those that come by the hour.
+ARRIVALS = 32
+_ARRIVALS_SECONDS = 24 * 3600
 #: Redis serves nobody else while it searches: 10,000 take it less than a millisecond.
 SEARCHED = 10_000
 SERVING_SECONDS = 15
@@ -100,17 +110,18 @@ def _serving(target: str) -> str:
 async def push(redis: Redis, target: str, account_id: str, prediction_id: str) -> None:
     """Queues it once, rings, and wakes the scheduler if no Instance takes from this target."""
     keys = [_base(target), _serving(target), SCHEDULER_BELL]
-    await _push(keys, [account_id, prediction_id, _BELL_CAP], client=redis)
+    await _push(keys, [account_id, prediction_id, _BELL_CAP, ARRIVALS, _ARRIVALS_SECONDS], client=redis)
 
 
 async def push_many(redis: Redis, waiting: Sequence[tuple[str, str, str]]) -> int:
-    """Pushes (target, account id, prediction id) in that order. Returns how many were in no queue."""
+    """Pushes (target, account id, prediction id) in that order: again, so they have not just arrived. Returns how many
+    were in no queue."""
     if not waiting:
         return 0
     pipeline = redis.pipeline(transaction=False)
     for target, account_id, prediction_id in waiting:
         keys = [_base(target), _serving(target), SCHEDULER_BELL]
-        await _push(keys, [account_id, prediction_id, _BELL_CAP], client=pipeline)
+        await _push(keys, [account_id, prediction_id, _BELL_CAP, 0, 0], client=pipeline)
     return sum(await pipeline.execute())
 
 
@@ -149,6 +160,19 @@ async def missing(redis: Redis, target: str, prediction_ids: Sequence[str]) -> l
         return []
     queued = await redis.smismember(f"{_base(target)}:members", list(prediction_ids))
     return [id for id, is_queued in zip(prediction_ids, queued, strict=True) if not is_queued]
+
+
+async def arrivals(redis: Redis, targets: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """How long ago, in seconds, the latest predictions of each target came, newest first: at most `ARRIVALS`, of the
+    last day. A hint, lost with Redis."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.time()
+    for target in targets:
+        pipeline.lrange(f"{_base(target)}:arrivals", 0, ARRIVALS - 1)
+    (seconds, micros), *found = await pipeline.execute()
+    now = seconds + micros / 1e6
+    ages = (tuple(max(0.0, now - int(moment) / 1000) for moment in moments) for moments in found)
+    return dict(zip(targets, ages, strict=True))
 
 
 async def announce(redis: Redis, target: str) -> None:

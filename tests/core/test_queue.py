@@ -26,6 +26,11 @@ def target() -> str:
     return f"{new_id()}@cpu"
 
 
+async def left_over(redis: Redis, target: str) -> list[str]:
+    """Keys that are there for more than a day."""
+    return [key for key in await redis.keys(f"queue:{{{target}}}*") if await redis.ttl(key) == -1]
+
+
 async def test_an_account_with_many_waiting_delays_another_by_one_turn(redis: Redis, target: str) -> None:
     await queue.push_many(redis, [(target, "greedy", f"g{number}") for number in range(1000)])
     await queue.push(redis, target, "modest", "m")
@@ -75,7 +80,7 @@ async def test_nothing_of_an_empty_queue_stays_in_redis(redis: Redis, target: st
     await queue.take(redis, target, 150)
     await queue.remove_many(redis, [(target, "b", "b99")])
     await queue.take(redis, target, 100)
-    assert await redis.keys(f"queue:{{{target}}}*") == []
+    assert await left_over(redis, target) == []
 
 
 async def test_many_takers_lose_nothing_and_repeat_nothing(redis: Redis, target: str) -> None:
@@ -138,6 +143,28 @@ async def test_a_redis_that_forgot_everything_takes_pushes_again(redis: Redis, t
     assert await queue.push_many(redis, [(target, "a", "1"), (target, "a", "2")]) == 2
     await redis.script_flush()
     assert await queue.take(redis, target, 5) == ["1", "2"]
+
+
+async def test_the_latest_arrivals_are_kept_newest_first(redis: Redis, target: str) -> None:
+    other = f"{target}-other"
+    assert await queue.arrivals(redis, []) == {}
+    assert await queue.arrivals(redis, [target]) == {target: ()}
+    for number in range(queue.ARRIVALS + 8):
+        await queue.push(redis, target, "a", str(number))
+    await queue.push(redis, other, "a", "1")
+    found = await queue.arrivals(redis, [target, other])
+    ages = found[target]
+    assert (len(ages), len(found[other])) == (queue.ARRIVALS, 1)
+    assert list(ages) == sorted(ages)
+    assert 0 <= found[other][0] <= ages[0]
+
+
+async def test_what_is_pushed_again_has_not_arrived_again(redis: Redis, target: str) -> None:
+    await queue.push_many(redis, [(target, "a", "lost with Redis")])
+    assert await queue.arrivals(redis, [target]) == {target: ()}
+    for _ in range(2):
+        await queue.push(redis, target, "a", "1")
+    assert len((await queue.arrivals(redis, [target]))[target]) == 1
 
 
 STEPS = st.lists(
@@ -209,7 +236,7 @@ async def follow(redis: Redis, steps: list[tuple[str, int, int]]) -> None:
         if left:
             assert await redis.exists(f"queue:{{{target}}}:bell"), "something waits, so the bell holds a token"
     assert await queue.take(redis, target, 1000) == ring.take(1000)
-    assert not await redis.keys(f"queue:{{{target}}}*")
+    assert not await left_over(redis, target)
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), st.integers(0, 11))
