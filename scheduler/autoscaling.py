@@ -1,8 +1,13 @@
-"""From demand to a wanted number of Instances. Pure: numbers in, numbers out, no clock and no rows."""
+"""From demand to a wanted number of Instances. Pure: numbers in, numbers out, no clock and no rows.
+
+Also what an idle Instance is worth, for whoever must choose one that goes. docs/scheduling.md says why in words.
+"""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from scheduler.forecast import rate, rhythm, seconds_to_next
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +18,10 @@ class Demand:
     running: int
     oldest_wait: float
     slots: int
+    run_seconds: float | None = None
+    """How long its predictions took of late; None: none has ended yet."""
+    arrivals: tuple[float, ...] = ()
+    """The ages of the latest calls, newest first. They may be lost, and everything goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +42,15 @@ class Bounds:
     """An Instance that has been idle for this long may go; at least as long as a few boots, see `idle_limit`."""
 
 
-# A container that takes a minute to boot is worth keeping for longer than one that takes half a second.
+#: So many seconds of an idle GPU are given for one second of booting that nobody has to wait for: a container that
+#: takes a minute to boot is kept for ten minutes, and one of half a second for as long as the operator says.
 _IDLE_PER_BOOT_SECOND = 10.0
-# A queue that empties faster than another Instance boots needs no other Instance.
+#: Where nobody knows how long a run takes, another Instance boots for whoever waits longer than a boot.
 _PATIENCE_PER_BOOT_SECOND = 1.0
-_LEAST_PATIENCE_SECONDS = 1.0
+#: No boot is looked at as shorter than this: a pass of the scheduler, and what a measurement of it may be off by.
+_LEAST_BOOT_SECONDS = 1.0
+#: A boot for a call that is foretold ends this much of itself too early, since no two boots take the same time.
+_EARLY_PER_BOOT_SECOND = 0.25
 
 
 def share(bounds: Bounds, earlier: Iterable[int]) -> list[Bounds]:
@@ -65,19 +78,63 @@ def wanted(demand: Demand, supply: Supply, bounds: Bounds) -> int:
     current = supply.booting + supply.ready
     if demand.waiting:
         return _clamp(_grown(demand, supply, current), bounds)
-    expired = sum(idle > idle_limit(bounds, supply.boot_seconds) for idle in supply.idle_seconds)
+    limit = idle_limit(bounds, supply.boot_seconds)
+    expired = sum(idle > limit for idle in supply.idle_seconds)
+    if expired and expired == current and _is_expected(demand.arrivals, supply.boot_seconds):
+        expired -= 1
     return _clamp(current - expired, bounds)
 
 
+def is_due(boot_seconds: float, arrivals: Sequence[float]) -> bool:
+    """Whether somebody who calls in a rhythm will do so when an Instance that boots now is ready.
+
+    To be asked for targets that have no Instance, and worth nobody's eviction: a rhythm may have ended.
+    """
+    found = rhythm(arrivals)
+    return found is not None and found.due_in <= boot_seconds * (1.0 + _EARLY_PER_BOOT_SECOND)
+
+
+def loss(boot_seconds: float, idle_seconds: float, arrivals: Sequence[float]) -> float:
+    """What it is expected to cost to lose an idle Instance: seconds of waiting for a boot, per second that its GPUs
+    would else be kept for it. The smallest goes first.
+
+    It is lost less of a target that was called while it stood idle: others took those calls, and would the next.
+    """
+    untaken = sum(age < idle_seconds for age in arrivals)
+    expected = seconds_to_next(arrivals) if arrivals else max(idle_seconds, seconds_to_next(()))
+    return max(boot_seconds, _LEAST_BOOT_SECONDS) / expected / (1 + untaken)
+
+
+def _is_expected(arrivals: Sequence[float], boot_seconds: float) -> bool:
+    """Soon enough that waiting for the call costs less than booting for it."""
+    found = rhythm(arrivals)
+    return found is not None and found.due_in <= boot_seconds * _IDLE_PER_BOOT_SECOND
+
+
 def _grown(demand: Demand, supply: Supply, current: int) -> int:
-    """At once from zero; from there, double while the oldest waits longer than another boot would take."""
-    if current == 0:
-        return 1
-    patience = max(_LEAST_PATIENCE_SECONDS, supply.boot_seconds * _PATIENCE_PER_BOOT_SECOND)
-    if supply.booting or demand.oldest_wait < patience:
-        return current
-    needed = math.ceil((demand.waiting + demand.running) / demand.slots)
-    return max(current, min(needed, current * 2))
+    """At least one, at once. And so many that all who wait now are served when two boots could have ended: during the
+    first by those Instances that are ready, then also by those that are asked for. A queue that empties sooner than
+    another Instance boots gets no other, and nobody gets two."""
+    if demand.run_seconds is None:
+        return _doubled(demand, supply, current)
+    boot = max(supply.boot_seconds, _LEAST_BOOT_SECONDS)
+    run = demand.run_seconds / demand.slots
+    work = (demand.waiting + demand.running / 2) * run
+    coming = rate(demand.arrivals) * run
+    needed = math.ceil(work / boot + 2 * coming - supply.ready)
+    return max(current, 1, min(needed, _one_for_each(demand)))
+
+
+def _doubled(demand: Demand, supply: Supply, current: int) -> int:
+    """Where no run time is known: double while the oldest waits longer than another boot would take."""
+    patience = max(_LEAST_BOOT_SECONDS, supply.boot_seconds * _PATIENCE_PER_BOOT_SECOND)
+    if current == 0 or supply.booting or demand.oldest_wait < patience:
+        return max(current, 1)
+    return max(current, min(_one_for_each(demand), current * 2))
+
+
+def _one_for_each(demand: Demand) -> int:
+    return math.ceil((demand.waiting + demand.running) / demand.slots)
 
 
 def _clamp(count: int, bounds: Bounds) -> int:
