@@ -15,9 +15,10 @@ import aiohttp
 import orjson
 
 from worker.cog import outcome
-from worker.cog.exchange import RESPOND_ASYNC, STREAM, Broken, Exchange, Refused, TooLarge
+from worker.cog.exchange import RESPOND_ASYNC, STREAM, Broken, Exchange, Left, Refused, TooLarge
 from worker.cog.health import Health, parse, unreachable
 from worker.cog.hooks import Hook, HookInbox, Progress, Silence
+from worker.cog.leaving import HandedOver, Kept, Line, Told
 from worker.cog.stream import translate
 from worker.events import Done, Event, Started
 
@@ -63,6 +64,8 @@ class CogContainer:
         self._hooks = hooks
         self._slots = slots
         self._output_type = outcome.OutputType(output_schema)
+        self._open: set[Exchange] = set()
+        self._leaves = False
         # Until health says more: the older way works with every Cog.
         self._streams = False
         self._refuses_streams = False
@@ -99,16 +102,34 @@ class CogContainer:
             await asyncio.sleep(pause)
             pause = min(pause * 1.1, slowest)
 
-    def predict(self, prediction_id: str, input: Mapping[str, Any]) -> AsyncIterator[Event]:
+    def predict(self, prediction_id: str, input: Mapping[str, Any], kept: Kept | None = None) -> AsyncIterator[Event]:
         """`Started` when the container takes it, `Done` last. A `Done` alone: it never began, as far as we know.
 
-        Raises for nothing the container does. Closing the iterator early cancels the prediction.
+        Raises for nothing the container does, and `HandedOver` after `leave`; `kept` is what an earlier one was raised
+        with, to go on from there. Closing the iterator early cancels the prediction.
         """
         if not PREDICTION_ID.fullmatch(prediction_id):
             raise ValueError(f"{prediction_id!r} is no prediction id: Cog would use it as a path.")
         # Newer Cog rejects null even for an optional input; leaving it out means the same everywhere.
         given = {name: value for name, value in input.items() if value is not None}
-        return self._stream(prediction_id, given) if self._streams else self._follow(prediction_id, given)
+        streams = kept.told is None if kept else self._streams
+        return (self._stream if streams else self._follow)(prediction_id, given, kept or Kept(None, None))
+
+    def leave(self) -> None:
+        """Each prediction that it runs ends with `HandedOver` as soon as it can; to be called until all have."""
+        self._leaves = True
+        self._hooks.leave()
+        for exchange in self._open:
+            exchange.leave()
+
+    @property
+    def manners(self) -> dict[str, bool]:
+        """What its health has told of it, for whoever goes on after `leave`."""
+        return {"streams": self._streams, "refuses_streams": self._refuses_streams, "classic": self._classic}
+
+    def remember(self, manners: Mapping[str, bool]) -> None:
+        self._streams, self._classic = manners["streams"], manners["classic"]
+        self._refuses_streams = manners["refuses_streams"]
 
     async def cancel(self, prediction_id: str) -> bool:
         """Ask for it to stop; False if the container does not know it, or does not answer."""
@@ -118,50 +139,66 @@ class CogContainer:
         """Ask the container to exit; it is the runtime that makes sure."""
         return await self._post("/shutdown")
 
-    async def _stream(self, prediction_id: str, given: dict[str, Any]) -> AsyncIterator[Event]:
+    async def _stream(self, prediction_id: str, given: dict[str, Any], kept: Kept) -> AsyncIterator[Event]:
         """Newer Cog: one ordered channel for all there is to know."""
         try:
-            exchange = await self._put(prediction_id, {"input": given}, STREAM)
+            async with aclosing(self._listen(prediction_id, given, kept.line)) as events:
+                async for event in events:
+                    yield event
+            return
+        except Left as left:
+            raise HandedOver(Kept(left.line, None)) from None
         except Refused as refusal:
             if refusal.status != 406:
                 yield await self._refused(refusal)
                 return
-        except Broken as reason:
-            yield outcome.unreachable(reason)
-            return
-        else:
-            try:
-                yield Started()
-                while True:
-                    for event in translate(*await exchange.next(), prediction_id, self._output_type):
-                        yield event
-                        if type(event) is Done:
-                            return
-            except TooLarge as reason:
-                yield Done("failed", error=outcome.TOO_LARGE.format(reason=reason))
-            except Broken as reason:
-                yield outcome.gone(reason)
-            finally:
-                exchange.close()
-            return
         # Its schema does not say x-cog-streaming, and will not next time either.
         self._refuses_streams, self._streams = True, False
-        async with aclosing(self._follow(prediction_id, given)) as events:
+        async with aclosing(self._follow(prediction_id, given, Kept(None, None))) as events:
             async for event in events:
                 yield event
 
-    async def _follow(self, prediction_id: str, given: dict[str, Any]) -> AsyncIterator[Event]:
+    async def _listen(self, prediction_id: str, given: dict[str, Any], line: Line | None) -> AsyncIterator[Event]:
+        """Raises Refused or Left."""
+        try:
+            exchange = await self._put(prediction_id, {"input": given}, STREAM, line)
+        except Broken as reason:
+            yield outcome.unreachable(reason)
+            return
+        try:
+            yield Started()
+            while True:
+                for event in translate(*await exchange.next(), prediction_id, self._output_type):
+                    yield event
+                    if type(event) is Done:
+                        return
+        except TooLarge as reason:
+            yield Done("failed", error=outcome.TOO_LARGE.format(reason=reason))
+        except Broken as reason:
+            yield outcome.gone(reason)
+        finally:
+            self._close(exchange)
+
+    async def _follow(self, prediction_id: str, given: dict[str, Any], kept: Kept) -> AsyncIterator[Event]:
         """Older Cog: it posts what it has so far, and may forget to."""
         ended = False
+        told = kept.told or Told(None)
         with self._hooks.open(prediction_id) as hook:
             try:
-                exchange = await self._put(prediction_id, {"input": given, "webhook": hook.url}, RESPOND_ASYNC)
-                exchange.close()
+                if kept.told is None or kept.line is not None:
+                    document = {"input": given, "webhook": hook.url}
+                    self._close(await self._put(prediction_id, document, RESPOND_ASYNC, kept.line))
                 yield Started()
-                async with aclosing(self._watch(hook)) as events:
+                async with aclosing(self._watch(hook, told)) as events:
                     async for event in events:
                         ended = type(event) is Done
                         yield event
+            except Left as left:
+                ended = True
+                raise HandedOver(Kept(left.line, Told(hook.latest and dict(hook.latest)))) from None
+            except HandedOver:
+                ended = True
+                raise
             except Refused as refusal:
                 ended = True
                 yield await self._refused(refusal)
@@ -173,11 +210,15 @@ class CogContainer:
                 if not ended:
                     await self.cancel(prediction_id)
 
-    async def _watch(self, hook: Hook) -> AsyncIterator[Event]:
-        progress = Progress(self._output_type, classic=self._classic)
+    async def _watch(self, hook: Hook, told: Told) -> AsyncIterator[Event]:
+        progress = Progress(self._output_type, classic=self._classic, told=told)
         silence = Silence(slots=self._slots)
+        if told.post is not None:
+            hook.put(told.post)
         while True:
             post = await hook.next(SILENT_SECONDS)
+            if hook.leaves:
+                raise HandedOver(Kept(None, progress.told(hook.latest)))
             if post is None:
                 if end := silence.judge(await self.health()):
                     yield end
@@ -188,19 +229,39 @@ class CogContainer:
                 if type(event) is Done:
                     return
 
-    async def _put(self, prediction_id: str, document: dict[str, Any], header: str) -> Exchange:
+    async def _put(self, prediction_id: str, document: dict[str, Any], header: str, line: Line | None) -> Exchange:
         """Retries while the container says busy: it answers a prediction shortly before it frees the slot."""
         body = orjson.dumps({"id": prediction_id, **document})
         deadline = time.monotonic() + BUSY_RETRY_SECONDS
         pause, slowest = BUSY_PAUSE_SECONDS
         while True:
+            exchange = await self._connect(prediction_id, body, header, line)
             try:
-                return await Exchange.open(self._host, self._port, prediction_id, body, header)
+                await exchange.accepted()
+                return exchange
             except Refused as refusal:
+                self._close(exchange)
                 if refusal.status != 409 or time.monotonic() > deadline:
                     raise
+            except BaseException:
+                self._close(exchange)
+                raise
+            line = None
             await asyncio.sleep(pause)
             pause = min(pause * 2, slowest)
+
+    async def _connect(self, prediction_id: str, body: bytes, header: str, line: Line | None) -> Exchange:
+        if self._leaves:
+            raise HandedOver(None)
+        exchange = await (Exchange.resume(line) if line else Exchange.connect(self._host, self._port))
+        self._open.add(exchange)
+        if line is None:
+            exchange.send(self._host, prediction_id, body, header)
+        return exchange
+
+    def _close(self, exchange: Exchange) -> None:
+        self._open.discard(exchange)
+        exchange.close()
 
     async def _refused(self, refusal: Refused) -> Done:
         health = await self.health()

@@ -7,9 +7,13 @@ HTTP/1.0 keeps the body free of chunk framing.
 """
 
 import asyncio
+import os
+import socket
 from typing import Any
 
 import orjson
+
+from worker.cog.leaving import Line
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 MAX_STREAM_BYTES = 4 * MAX_EVENT_BYTES
@@ -45,38 +49,82 @@ class TooLarge(Broken):
     """More was sent than we are willing to hold; the message says how much."""
 
 
+class Left(Exception):
+    """`leave` was called, and this is where the next process goes on."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__("handed over")
+        self.line = line
+
+
 class Exchange:
-    """An accepted PUT. Closing one that streams, before its end, cancels the prediction."""
+    """A PUT, accepted or about to be. Closing one that streams, before its end, cancels the prediction.
+
+    `leave` ends that: whoever waits for `accepted` or `next` gets `Left` with a copy of the connection, and the
+    container notices nothing.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self._received = 0
+        self._is_accepted = False
+        self._leaves = False
         self._silent = False
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time()
         self._timer = self._loop.call_later(SILENCE_SECONDS, self._check_silence)
 
     @classmethod
-    async def open(cls, host: str, port: int, prediction_id: str, body: bytes, header: str) -> "Exchange":
-        """`header` is STREAM or RESPOND_ASYNC. Raises Refused or Broken."""
+    async def connect(cls, host: str, port: int) -> "Exchange":
+        """Raises Broken."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                reader, writer = await asyncio.open_connection(host, port, limit=MAX_EVENT_BYTES)
+                return cls(*await asyncio.open_connection(host, port, limit=MAX_EVENT_BYTES))
         except OSError as error:
             raise Broken("it cannot be connected to") from error
-        exchange = cls(reader, writer)
+
+    @classmethod
+    async def resume(cls, line: Line) -> "Exchange":
+        """One that an earlier process left; closes the connection where it cannot be used."""
+        connection = socket.socket(fileno=line.fd)
         try:
-            head = REQUEST.format(id=prediction_id, host=host, header=header, length=len(body))
-            writer.write(head.encode() + body)
-            await exchange._accepted()
+            connection.setblocking(False)
+            loop = asyncio.get_running_loop()
+            reader = asyncio.StreamReader(limit=MAX_EVENT_BYTES, loop=loop)
+            # Before the transport can add what it reads.
+            reader.feed_data(line.unread)
+            protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+            transport, _ = await loop.create_connection(lambda: protocol, sock=connection)
         except BaseException:
-            exchange.close()
+            connection.close()
             raise
+        exchange = cls(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        exchange._received, exchange._is_accepted = line.received, line.accepted
         return exchange
 
+    def send(self, host: str, prediction_id: str, body: bytes, header: str) -> None:
+        """`header` is STREAM or RESPOND_ASYNC."""
+        head = REQUEST.format(id=prediction_id, host=host, header=header, length=len(body))
+        self._writer.write(head.encode() + body)
+
+    async def accepted(self) -> None:
+        """Raises Refused, Broken or Left."""
+        if self._is_accepted:
+            return
+        head = await self._until(b"\r\n\r\n")
+        protocol, _, status = head[:12].partition(b" ")
+        if not protocol.startswith(b"HTTP/") or not status.isdigit():
+            raise Broken("it does not speak HTTP")
+        if not status.startswith(b"2"):
+            body = await self._rest()
+            if self._leaves:  # Perhaps not all of it: the next one reads it once more.
+                raise Left(self._line(head + body))
+            raise Refused(int(status), body)
+        self._is_accepted = True
+
     async def next(self) -> tuple[bytes, Any]:
-        """The next event's name and payload. Raises Broken or TooLarge."""
+        """The next event's name and payload. Raises Broken, TooLarge or Left."""
         while True:
             block = await self._until(b"\n\n")
             self._received += len(block)
@@ -95,17 +143,19 @@ class Exchange:
                 except ValueError as error:
                     raise Broken("it sent what is not JSON") from error
 
+    def leave(self) -> None:
+        """Reads nothing more; what has been read and is a whole event already is still returned."""
+        transport = self._writer.transport
+        if self._leaves or transport.is_closing() or transport.get_write_buffer_size():
+            return  # Its end, or its acceptance, is under way; what has not been sent cannot be left to others.
+        self._leaves = True
+        if transport.is_reading():
+            transport.pause_reading()
+        self._reader.feed_eof()
+
     def close(self) -> None:
         self._timer.cancel()
         self._writer.transport.abort()
-
-    async def _accepted(self) -> None:
-        head = await self._until(b"\r\n\r\n")
-        protocol, _, status = head[:12].partition(b" ")
-        if not protocol.startswith(b"HTTP/") or not status.isdigit():
-            raise Broken("it does not speak HTTP")
-        if not status.startswith(b"2"):
-            raise Refused(int(status), await self._rest())
 
     async def _until(self, separator: bytes) -> bytes:
         try:
@@ -113,6 +163,8 @@ class Exchange:
         except asyncio.LimitOverrunError as error:
             raise TooLarge(f"over {MAX_EVENT_BYTES >> 20} MiB at once") from error
         except (asyncio.IncompleteReadError, OSError) as error:
+            if self._leaves and isinstance(error, asyncio.IncompleteReadError):
+                raise Left(self._line(error.partial)) from None
             raise self._broken() from error
         self._heard_at = self._loop.time()
         return block
@@ -125,6 +177,10 @@ class Exchange:
         except OSError as error:
             raise self._broken() from error
         return body
+
+    def _line(self, unread: bytes) -> Line:
+        fd = os.dup(self._writer.get_extra_info("socket").fileno())
+        return Line(fd, unread, self._received, self._is_accepted)
 
     def _broken(self) -> Broken:
         return Broken(f"it was silent for {SILENCE_SECONDS:g} s" if self._silent else "it closed the connection")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from worker.cog.health import Health
+from worker.cog.leaving import Told
 from worker.cog.outcome import DIED, LOST, STATUSES, OutputType, done, gone, model_metrics
 from worker.events import Done, Event, Log, Metric, Output
 
@@ -23,14 +24,20 @@ class Hook:
     def __init__(self, prediction_id: str, url: str) -> None:
         self.prediction_id = prediction_id
         self.url = url
-        self._latest: Mapping[str, Any] | None = None
+        self.latest: Mapping[str, Any] | None = None
+        self.leaves = False
         self._terminal = False
         self._arrived = asyncio.Event()
+
+    def leave(self) -> None:
+        """Whoever waits for the next post is told that there will be none here."""
+        self.leaves = True
+        self._arrived.set()
 
     def put(self, body: Any) -> None:
         if self._terminal or not isinstance(body, Mapping) or body.get("id", self.prediction_id) != self.prediction_id:
             return
-        self._latest = body
+        self.latest = body
         self._terminal = body.get("status") in STATUSES
         self._arrived.set()
 
@@ -42,7 +49,7 @@ class Hook:
         except TimeoutError:
             return None
         self._arrived.clear()
-        return self._latest
+        return None if self.leaves else self.latest
 
 
 class HookInbox:
@@ -61,6 +68,10 @@ class HookInbox:
             if self._open.get(prediction_id) is hook:
                 del self._open[prediction_id]
 
+    def leave(self) -> None:
+        for hook in self._open.values():
+            hook.leave()
+
     def deliver(self, prediction_id: str, body: Any) -> None:
         if hook := self._open.get(prediction_id):
             hook.put(body)
@@ -69,12 +80,16 @@ class HookInbox:
 class Progress:
     """What has been told so far about one prediction; `advance` tells the rest."""
 
-    def __init__(self, output_type: OutputType, *, classic: bool) -> None:
+    def __init__(self, output_type: OutputType, *, classic: bool, told: Told | None = None) -> None:
         self._type = output_type
         self._classic = classic
-        self._logs = 0
-        self._outputs = 0
-        self._metrics: dict[str, Any] = {}
+        self._logs = told.logs if told else 0
+        self._outputs = told.outputs if told else 0
+        self._metrics: dict[str, Any] = dict(told.metrics or {}) if told else {}
+
+    def told(self, post: Mapping[str, Any] | None) -> Told:
+        """For whoever goes on; `post` may be news to it."""
+        return Told(post and dict(post), self._logs, self._outputs, self._metrics)
 
     def advance(self, body: Mapping[str, Any]) -> Iterator[Event]:
         """Events for what is new; a post that came late adds nothing."""
