@@ -100,6 +100,12 @@ class Settings(BaseSettings):
     setup_timeout_seconds: int = Field(600, ge=1, description="Longest setup of one Instance.")
     cancel_grace_seconds: float = Field(5.0, ge=0, description="After this, a container that ignores cancel is killed.")
 
+    gateway_port: int = Field(0, ge=0, le=65535, description="Port at which other machines join as nodes; 0: none do.")
+    gateway_address: str = Field(
+        "", description="host:port by which they reach it; empty: the host of public_url, or of this machine."
+    )
+    join: str = Field("", description="On another machine: the join token with which its node joins.")
+
     allow_private_webhooks: bool = Field(False, description="Deliver webhooks to private and loopback addresses.")
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_json: bool = Field(True, description="Logs as JSON lines; off: for people.")

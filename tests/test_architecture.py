@@ -46,6 +46,7 @@ FENCES = {
     "babel": ("core/invoices/localized.py",),
     "fpdf": ("worker/invoices/",),
     "obstore": ("core/files.py",),
+    "cryptography": ("core/joining/certificates.py",),
     "standardwebhooks": ("worker/deliveries.py",),
     "stripe": ("core/payments/stripe_payments.py",),
 }

@@ -10,6 +10,7 @@ from core.tables.events import Event
 from core.tables.files import File
 from core.tables.fleet import CapacityHour, Instance, InstanceTime, Node
 from core.tables.invoices import BillingProfile, Invoice, InvoiceSeries
+from core.tables.joining import JoinToken, Member
 from core.tables.logins import Login, Session
 from core.tables.payments import PaymentEvent, PaymentMethod, TopUp
 from core.tables.predictions import Prediction
@@ -36,8 +37,10 @@ __all__ = [
     "InstanceTime",
     "Invoice",
     "InvoiceSeries",
+    "JoinToken",
     "LedgerEntry",
     "Login",
+    "Member",
     "Model",
     "ModelExample",
     "Node",
