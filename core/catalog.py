@@ -112,7 +112,8 @@ async def publish(
     setup_timeout_seconds: int,
 ) -> str:
     """Makes the artifact the Model's latest Version and has it prepared. The same one again changes nothing, unless it
-    was deleted: then it is back, as a new one, and prepared anew unless it is ready."""
+    was deleted: then it is back, as a new one, and prepared anew unless it is ready. A new one is placed as the
+    latest before it."""
     id = version_id(model_id, artifact_kind, artifact)
     added = await tx.first(
         upsert(Version)
@@ -127,6 +128,7 @@ async def publish(
             timeout_seconds=timeout_seconds,
             setup_timeout_seconds=setup_timeout_seconds,
             status=VersionStatus.PREPARING,
+            **await _placing(tx, model_id),
         )
         .on_conflict_do_update(
             index_elements=["id"],
@@ -144,6 +146,13 @@ async def publish(
         target = await _target(tx, model_id)
         await audit.record(tx, "version.publish", target, account_id=before.owner_id, before=was, after=now)
     return id
+
+
+async def _placing(tx: Transaction, model_id: str) -> dict[str, Any]:
+    """How the Model's latest Version is placed."""
+    latest = select(Version.node_labels, Version.is_pinned, Version.shares_gpu)
+    row = await tx.first(latest.join(Model, Model.latest_version_id == Version.id).where(Model.id == model_id))
+    return row._asdict() if row else {}
 
 
 async def _set_latest(tx: Transaction, model_id: str, version_id: str) -> Row:

@@ -1,12 +1,16 @@
-"""Nodes and Instances: the scheduler writes what is wanted, nodes write what is, both converge on these rows."""
+"""Nodes and Instances: the scheduler writes what is wanted, nodes write what is, both converge on these rows.
 
-from collections.abc import Collection
+Every change of theirs is on record, with who made it and why, in the transaction that makes it.
+"""
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from core import events
 from core.database import Transaction, one_of, seconds_from_now
 from core.ids import new_id
 from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, FailureCode, InstanceStatus, NodeFault
@@ -19,6 +23,9 @@ _SETUP_LOG_CHARACTERS = 64_000
 
 #: Stands where a node's boot id was, once its life has been declared over.
 REVOKED = ""
+
+#: What a Node is, as its events tell.
+UP, STOPPED, LOST = "up", "stopped", "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ async def register_node(tx: Transaction, report: NodeReport, boot_id: str, lease
         "artifact_kinds": report.artifact_kinds,
         "max_instances": report.max_instances,
         "lease_expires_at": seconds_from_now(lease_seconds),
+        "reported_at": func.now(),
     }
     row = await tx.one(
         upsert(Node)
@@ -46,6 +54,11 @@ async def register_node(tx: Transaction, report: NodeReport, boot_id: str, lease
         .on_conflict_do_update(index_elements=["name"], set_=values)
         .returning(Node)
     )
+    subject = events.node(report.name)
+    before = (await events.latest(tx, [subject])).get(subject)
+    kinds = " and ".join(f"{kind}s" for kind in report.artifact_kinds) or "nothing"
+    reason = f"It reports {_count(len(report.gpus), 'GPU')}, runs {kinds}, and has {report.max_instances} places."
+    await events.record(tx, subject, subject, was=before and before.becomes, becomes=UP, reason=reason)
     tx.after_commit(ring, SCHEDULER_BELL)
     return row
 
@@ -56,21 +69,58 @@ async def holder_alive(tx: Transaction, name: str) -> bool:
     return bool(await tx.scalar(statement))
 
 
-async def heartbeat(tx: Transaction, node_id: str, boot_id: str, gpus: list[dict], lease_seconds: float) -> bool:
-    """Renews the lease. False: this life was declared lost, or the node was reborn elsewhere; it must end."""
-    renewed = await tx.execute(
-        update(Node)
-        .where(Node.id == node_id, Node.boot_id == boot_id)
-        .values(lease_expires_at=seconds_from_now(lease_seconds), gpus=gpus)
+async def heartbeat(
+    tx: Transaction,
+    node_id: str,
+    boot_id: str,
+    gpus: list[dict],
+    lease_seconds: float,
+    *,
+    clock: float | None = None,
+    artifacts: Collection[str] | None = None,
+) -> bool:
+    """Renews the lease. False: this life was declared lost, or the node was reborn elsewhere; it must end.
+
+    `clock` is the node's own, in seconds since 1970; `artifacts`, what is there, ready to be started.
+    """
+    values: dict[str, Any] = {"lease_expires_at": seconds_from_now(lease_seconds), "gpus": gpus}
+    values["reported_at"] = func.now()
+    if clock is not None:
+        values["clock_offset_seconds"] = clock - func.extract("epoch", func.clock_timestamp())
+    if artifacts is not None:
+        values["artifacts"] = sorted(artifacts)
+    before = select(Node.id, Node.gpus).where(Node.id == node_id, Node.boot_id == boot_id).with_for_update().subquery()
+    renewed = await tx.first(
+        update(Node).where(Node.id == before.c.id).values(values).returning(Node.name, before.c.gpus)
     )
-    return bool(renewed.rowcount)
+    if renewed is not None:
+        await events.record_all(tx, *_changes_of_health(events.node(renewed.name), renewed.gpus, gpus))
+    return renewed is not None
+
+
+def _changes_of_health(subject: str, before: list[dict], now: list[dict]) -> list[dict[str, Any]]:
+    """What a device is, tells the report; when it came to be so, and why, only this."""
+    states, reasons = {gpu["uuid"]: gpu["healthy"] for gpu in before}, []
+    for gpu in now:
+        name = f"{gpu['name']} ({gpu['uuid']})"
+        was_healthy = states.pop(gpu["uuid"], None)
+        if gpu["healthy"] != was_healthy and not (gpu["healthy"] and was_healthy is None):
+            reasons.append(f"{name} is well again." if gpu["healthy"] else f"{name} is not well: {gpu['reason']}")
+    reasons += [f"The device {uuid} is not there any more." for uuid in states]
+    return [events.event(subject, subject, reason=reason) for reason in reasons]
 
 
 async def release_lease(tx: Transaction, node_id: str, boot_id: str) -> None:
     """An orderly goodbye: what is left is rescued at once instead of after the lease."""
-    await tx.execute(
-        update(Node).where(Node.id == node_id, Node.boot_id == boot_id).values(lease_expires_at=func.now())
+    released = await tx.first(
+        update(Node)
+        .where(Node.id == node_id, Node.boot_id == boot_id)
+        .values(lease_expires_at=func.now())
+        .returning(Node.name)
     )
+    if released is not None:
+        subject = events.node(released.name)
+        await events.record(tx, subject, subject, was=UP, becomes=STOPPED, reason="It was told to stop.")
     tx.after_commit(ring, SCHEDULER_BELL)
 
 
@@ -128,6 +178,9 @@ async def assign(
             **(served._asdict() if served else {}),
         )
     )
+    where = f"on {_count(len(gpu_uuids), 'GPU')}" if gpu_uuids else "without a GPU"
+    reason = f"Wanted {where}, for {_count(slots, 'prediction')} at once."
+    await events.record(tx, events.instance(id), events.SCHEDULER, becomes=InstanceStatus.PENDING, reason=reason)
     tx.after_commit(publish, node_channel(node_id), "converge")
     return id
 
@@ -145,14 +198,31 @@ async def run_out_of_money(tx: Transaction, instance_id: str, reason: str) -> bo
     return await _leave(tx, instance_id, reason, Instance.reason.is_distinct_from(reason))
 
 
-async def _leave(tx: Transaction, instance_id: str, reason: str, condition: ColumnElement[bool]) -> bool:
+async def drain_instance(
+    tx: Transaction, instance_id: str, seconds: float, reason: str, actor: str = events.SCHEDULER
+) -> bool:
+    """As `unwant`, and what it runs may finish within `seconds`. False: it has ended, or is to be gone sooner."""
+    ends_at = seconds_from_now(seconds)
+    sooner = or_(Instance.is_wanted, Instance.drain_deadline_at.is_(None), Instance.drain_deadline_at > ends_at)
+    return await _leave(tx, instance_id, reason, sooner, actor, drain_deadline_at=ends_at)
+
+
+async def _leave(
+    tx: Transaction,
+    instance_id: str,
+    reason: str,
+    condition: ColumnElement[bool],
+    actor: str = events.SCHEDULER,
+    **values: Any,
+) -> bool:
     row = await tx.first(
         update(Instance)
         .where(Instance.id == instance_id, Instance.status.in_(LIVE_INSTANCE), condition)
-        .values(is_wanted=False, reason=reason)
+        .values(is_wanted=False, reason=reason, **values)
         .returning(Instance.node_id)
     )
     if row is not None:
+        await events.record(tx, events.instance(instance_id), actor, reason=f"No longer wanted. {reason}")
         tx.after_commit(publish, node_channel(row.node_id), "converge")
     return row is not None
 
@@ -173,12 +243,30 @@ async def move_instance(
         values["ready_at"] = values["last_active_at"] = func.now()
     if new.is_terminal:
         values["ended_at"] = func.now()
-    moved = await tx.execute(
-        update(Instance).where(Instance.id == instance_id, Instance.status == old).values(status=new, **values)
+    by = select(Node.name).where(Node.id == Instance.node_id).scalar_subquery()
+    moved = await tx.first(
+        update(Instance)
+        .where(Instance.id == instance_id, Instance.status == old)
+        .values(status=new, **values)
+        .returning(by.label("node"), Instance.reason, *_PHASES)
     )
-    if moved.rowcount and (new.is_terminal or new is InstanceStatus.READY):
+    if moved is None:
+        return False
+    reason = _boot(moved) if new is InstanceStatus.READY else moved.reason
+    actor = events.node(moved.node)
+    await events.record(tx, events.instance(instance_id), actor, was=old, becomes=new, reason=reason)
+    if new.is_terminal or new is InstanceStatus.READY:
         tx.after_commit(ring, SCHEDULER_BELL)
-    return bool(moved.rowcount)
+    return True
+
+
+_PHASES = (Instance.pull_seconds, Instance.create_seconds, Instance.boot_seconds, Instance.setup_seconds)
+
+
+def _boot(row: Row) -> str | None:
+    told = [(phase.name.removesuffix("_seconds"), getattr(row, phase.name)) for phase in _PHASES]
+    phases = [f"{name} {seconds:.2f} s" for name, seconds in told if seconds is not None]
+    return f"Its container is up: {', '.join(phases)}." if phases else "Its container is up."
 
 
 async def declare_lost(tx: Transaction) -> list[str]:
@@ -187,18 +275,38 @@ async def declare_lost(tx: Transaction) -> list[str]:
     Until this has happened a late node may still renew its lease. Afterwards it finds its boot revoked, removes its
     containers, and only then begins another life: so no GPU is given away while somebody still computes on it.
     """
-    silent = select(Node.id).where(Node.lease_expires_at <= func.now(), Node.boot_id != REVOKED).with_for_update()
-    ids = [row.id for row in await tx.all(silent)]
-    if not ids:
+    silent = select(Node.id, Node.name).where(Node.lease_expires_at <= func.now(), Node.boot_id != REVOKED)
+    nodes = {row.id: row.name for row in await tx.all(silent.with_for_update())}
+    if not nodes:
         return []
-    await tx.execute(update(Node).where(Node.id.in_(ids)).values(boot_id=REVOKED))
+    await tx.execute(update(Node).where(Node.id.in_(nodes)).values(boot_id=REVOKED))
+    before = (
+        select(Instance.id, Instance.status)
+        .where(Instance.status.in_(LIVE_INSTANCE), Instance.node_id.in_(nodes))
+        .with_for_update()
+        .subquery()
+    )
     rows = await tx.all(
         update(Instance)
-        .where(Instance.status.in_(LIVE_INSTANCE), Instance.node_id.in_(ids))
+        .where(Instance.id == before.c.id)
         .values(status=InstanceStatus.FAILED, ended_at=func.now(), reason=NodeFault.LOST)
-        .returning(Instance.id)
+        .returning(Instance.id, before.c.status.label("was"))
     )
+    await _tell_of_loss(tx, nodes.values(), rows)
     return [row.id for row in rows]
+
+
+async def _tell_of_loss(tx: Transaction, names: Collection[str], instances: Sequence[Row]) -> None:
+    last = await events.latest(tx, [events.node(name) for name in names])
+    # Of one that has said goodbye nobody needs to hear that it is silent.
+    silent = [subject for subject, event in last.items() if event.becomes != STOPPED]
+    why = "Its lease ran out: it has stopped reporting, and whatever it does from now on counts for nothing."
+    failed = {"becomes": InstanceStatus.FAILED, "reason": NodeFault.LOST}
+    await events.record_all(
+        tx,
+        *(events.event(subject, events.SCHEDULER, was=UP, becomes=LOST, reason=why) for subject in silent),
+        *(events.event(events.instance(row.id), events.SCHEDULER, was=row.was, **failed) for row in instances),
+    )
 
 
 async def note_activity(tx: Transaction, instance_ids: list[str]) -> None:
@@ -230,3 +338,7 @@ async def failed_setups(tx: Transaction, version_ids: Collection[str], seconds: 
             .order_by(Instance.ended_at.desc())
         )
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import endings, queue, unstarted
+from core import boots, endings, events, queue, unstarted
 from core.catalog import Runnable
 from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.endings import TABLE, held
@@ -161,31 +161,20 @@ def _stream_kind(runnable: Runnable) -> str | None:
     return UNKNOWN_STREAM if runnable.openapi_schema is None else output_kind(runnable.openapi_schema).stream_kind
 
 
-_HOLDS_LEASE = exists().where(
+# Joined, so that the Instance's row is read once, whatever is taken from it.
+_HOLDS_LEASE = (
     Instance.id == bindparam("p_instance"),
     Instance.status == InstanceStatus.READY.value,
     Node.id == Instance.node_id,
     Node.boot_id == bindparam("p_boot"),
     Node.lease_expires_at > func.now(),
 )
-
-
-def _of_instance(expression: Any) -> Any:
-    return select(expression).where(Instance.id == bindparam("p_instance")).scalar_subquery()
-
-
-# Of the time it waited, what its container's boot took. A container that was there already took none.
-_WAITED_FOR_BOOT = func.greatest(
-    0.0, func.extract("epoch", Instance.ready_at - func.greatest(Instance.created_at, TABLE.c.created_at))
-)
-_WAITED_FOR_SETUP = func.least(_WAITED_FOR_BOOT, func.coalesce(Instance.setup_seconds, 0.0))
 # Where its Instance's time is billed, the run itself costs nothing.
-_BILLS_TIME = func.coalesce(_of_instance(Instance.bills_time), False)
 _PRICE_ID, _PRICE = prices.second_of(TABLE.c.hardware_sku, TABLE.c.account_id, func.now())
 _UNIT_PRICES = prices.units_of(TABLE.c.model, TABLE.c.account_id, func.now())
 _START = Hot(
     update(TABLE)
-    .where(TABLE.c.id == bindparam("p_id"), TABLE.c.status == PredictionStatus.STARTING.value, _HOLDS_LEASE)
+    .where(TABLE.c.id == bindparam("p_id"), TABLE.c.status == PredictionStatus.STARTING.value, *_HOLDS_LEASE)
     .values(
         status=PredictionStatus.PROCESSING.value,
         started_at=func.clock_timestamp(),
@@ -193,11 +182,10 @@ _START = Hot(
         instance_id=bindparam("p_instance"),
         node_boot_id=bindparam("p_boot"),
         price_id=_PRICE_ID,
-        price_nanos_per_second=case((_BILLS_TIME, 0), else_=_PRICE),
-        unit_prices=case((_BILLS_TIME, null()), else_=_UNIT_PRICES),
-        boot_seconds=_of_instance(_WAITED_FOR_BOOT - _WAITED_FOR_SETUP),
-        setup_seconds=_of_instance(_WAITED_FOR_SETUP),
+        price_nanos_per_second=case((Instance.bills_time, 0), else_=_PRICE),
+        unit_prices=case((Instance.bills_time, null()), else_=_UNIT_PRICES),
         queue_reason=None,
+        **boots.waited_for(TABLE.c.created_at),
     )
     .returning(*TABLE.c)
 )
@@ -295,44 +283,74 @@ async def waiting_since(tx: Transaction, seconds: float, limit: int) -> list[Row
 
 
 async def orphans(tx: Transaction, limit: int) -> list[Row]:
-    """Running predictions whose holder is gone: the life of its node is over, or its Instance has ended."""
+    """Running predictions whose holder is gone: the life of its node is over, or its Instance has ended, and why if
+    that has failed."""
     alive = exists().where(
         Instance.id == Prediction.instance_id,
         Instance.status.in_((InstanceStatus.READY, InstanceStatus.DRAINING)),
         Node.id == Instance.node_id,
         Node.boot_id == Prediction.node_boot_id,
     )
+    ended = (
+        select(Instance.reason)
+        .where(Instance.id == Prediction.instance_id, Instance.status == InstanceStatus.FAILED)
+        .scalar_subquery()
+    )
     return list(
         await tx.all(
-            select(Prediction.id, Prediction.attempt, Prediction.version_id)
+            select(Prediction.id, Prediction.attempt, Prediction.version_id, ended.label("instance_reason"))
             .where(Prediction.completed_at.is_(None), Prediction.status == PredictionStatus.PROCESSING, ~alive)
             .limit(limit)
         )
     )
 
 
-async def interrupt(tx: Transaction, prediction_id: str, attempt: int, allows_retry: bool) -> None:
-    """Its holder is gone, or gives it up: it waits again if it had produced nothing, and fails otherwise."""
+async def interrupt(
+    tx: Transaction,
+    prediction_id: str,
+    attempt: int,
+    allows_retry: bool,
+    *,
+    actor: str = events.SCHEDULER,
+    reason: str = "nobody ran it any more",
+) -> None:
+    """Its holder is gone, or gives it up: it waits again if it had produced nothing, and fails otherwise.
+
+    `reason` goes into a sentence that its owner reads, so it names nothing of another Account.
+    """
     row = await tx.first(select(Prediction).where(held(prediction_id, attempt)).with_for_update())
     if row is None:
         return
     untouched = row.output is None and not row.logs and row.cancel_requested_at is None
     if allows_retry and untouched and attempt < MAX_ATTEMPTS:
+        await _tell_of_start(tx, row)
         await _requeue(tx, row)
-        return
-    canceled = row.cancel_requested_at is not None
-    await finish(
-        tx,
-        prediction_id,
-        attempt,
-        Outcome(
-            PredictionStatus.CANCELED if canceled else PredictionStatus.FAILED,
+        status = PredictionStatus.STARTING
+    else:
+        canceled = row.cancel_requested_at is not None
+        status = PredictionStatus.CANCELED if canceled else PredictionStatus.FAILED
+        outcome = Outcome(
+            status,
             output=row.output,
             error=None if canceled else INTERRUPTED,
             failure_code=None if canceled else FailureCode.NODE_LOST,
             logs=row.logs,
-        ),
+        )
+        await finish(tx, prediction_id, attempt, outcome)
+    said = f"Attempt {attempt}, on instance {row.instance_id}, came to nothing: {reason}."
+    subject = events.prediction(prediction_id)
+    await events.record(tx, subject, actor, was=PredictionStatus.PROCESSING, becomes=status, reason=said)
+
+
+async def _tell_of_start(tx: Transaction, row: Row) -> None:
+    """Of an attempt of which its row will tell nothing any more."""
+    name = await tx.scalar(
+        select(Node.name).join(Instance, Instance.node_id == Node.id).where(Instance.id == row.instance_id)
     )
+    move = {"was": PredictionStatus.STARTING, "becomes": PredictionStatus.PROCESSING}
+    said = f"Attempt {row.attempt}, on instance {row.instance_id}."
+    start = events.event(events.prediction(row.id), events.node(name or ""), **move, reason=said, at=row.started_at)
+    await events.record_all(tx, start)
 
 
 async def _requeue(tx: Transaction, row: Row) -> None:

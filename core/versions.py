@@ -3,13 +3,19 @@
 How one is published and prepared is in `core/catalog.py`; what a deleted one leaves behind, the purge removes.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from sqlalchemy import Row, and_, exists, func, or_, select, tuple_, update
 
 from core import examples
 from core.database import Transaction
 from core.errors import Conflict, NotFound
 from core.people import audit
+from core.redis import SCHEDULER_BELL, ring
 from core.tables import Deployment, Model, Prediction, Release, UsageRecord, Version
+
+_NOTHING: Mapping[str, str | None] = MappingProxyType({})
 
 
 async def list_page(tx: Transaction, model_id: str, before: tuple | None, limit: int) -> list[Row]:
@@ -39,6 +45,29 @@ async def set_caching(tx: Transaction, model: Row, id: str, caches_results: bool
         before={"caches_results": before.caches_results},
         after={"caches_results": caches_results},
     )
+    return await get(tx, model.id, id)
+
+
+async def place(
+    tx: Transaction,
+    model: Row,
+    id: str,
+    *,
+    node_labels: Mapping[str, str | None] = _NOTHING,
+    is_pinned: bool | None = None,
+    shares_gpu: bool | None = None,
+) -> Row:
+    """Where its Instances may run and beside whom, as an operator wants it; what is not named stays as it is, and of
+    labels those that are None go. Later Versions of the Model take it over."""
+    before = await get(tx, model.id, id)
+    labels = {key: value for key, value in {**before.node_labels, **node_labels}.items() if value is not None}
+    named = {"node_labels": labels, "is_pinned": is_pinned, "shares_gpu": shares_gpu}
+    values = {name: value for name, value in named.items() if value is not None}
+    was = {name: getattr(before, name) for name in values}
+    await tx.execute(update(Version).where(_is(model.id, id)).values(**values))
+    name = _name(model, id)
+    await audit.record_change(tx, "version.place", name, account_id=model.owner_id, before=was, after=values)
+    tx.after_commit(ring, SCHEDULER_BELL)
     return await get(tx, model.id, id)
 
 

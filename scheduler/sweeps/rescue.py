@@ -5,11 +5,19 @@ gets a whole lease to report again.
 """
 
 from core import catalog, fleet, predictions
+from core.lifecycle import NodeFault
 from core.log import get_logger
 from scheduler.sweeps.base import Context, Sweep
 
 INTERVAL_SECONDS = 1.0
 _BATCH = 500
+#: What owners are told. Why else an Instance failed, its own events tell.
+_REASONS = {
+    NodeFault.LOST: "its node stopped reporting",
+    NodeFault.STOPPED: "its node was stopped",
+    NodeFault.UNWATCHED: "nobody watched over its container any more",
+}
+_UNKNOWN = "its container, or the node that ran it, is gone"
 
 log = get_logger()
 
@@ -26,8 +34,10 @@ async def run(context: Context) -> None:
         versions = await catalog.versions_by_id(tx, list({row.version_id for row in rows})) if rows else {}
     for row in rows:
         async with database.transaction() as tx:
-            await predictions.interrupt(tx, row.id, row.attempt, versions[row.version_id].allows_retry)
-        log.warning("rescued", prediction=row.id, attempt=row.attempt)
+            allows_retry = versions[row.version_id].allows_retry
+            reason = _REASONS.get(row.instance_reason, _UNKNOWN)
+            await predictions.interrupt(tx, row.id, row.attempt, allows_retry, reason=reason)
+        log.warning("rescued", prediction=row.id, attempt=row.attempt, reason=reason)
 
 
 SWEEP = Sweep("rescue", INTERVAL_SECONDS, run)
