@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from core import boots
 from core.clock import rfc3339
 from core.lifecycle import PredictionStatus
 from core.settings import Settings
@@ -66,16 +67,15 @@ def _shown_input(row: Row) -> dict[str, Any]:
 def _metrics(row: Row) -> dict[str, Any]:
     """The model's own and `predict_time`, and what the row's moments tell: seconds, all by the database's clock.
 
-    The phases do not overlap: it waited in the queue, for a container to boot, for its setup; then it ran.
+    The phases do not overlap: it waited in the queue, then for each phase of a container's boot; then it ran.
     """
     if row.completed_at is None:
         return row.metrics
     metrics = {**row.metrics, "total_time": _seconds(row.created_at, row.completed_at)}
     if row.started_at is not None:
-        boot, setup = row.boot_seconds or 0.0, row.setup_seconds or 0.0
-        queued = max(0.0, _seconds(row.created_at, row.started_at) - boot - setup)
-        phases = {"queue_time": queued, "boot_time": boot, "setup_time": setup}
-        metrics |= {phase: round(seconds, 6) for phase, seconds in phases.items()}
+        booting = {f"{phase}_time": getattr(row, f"{phase}_seconds") or 0.0 for phase in boots.PHASES}
+        queued = max(0.0, _seconds(row.created_at, row.started_at) - sum(booting.values()))
+        metrics |= {phase: round(seconds, 6) for phase, seconds in {"queue_time": queued, **booting}.items()}
     return metrics
 
 

@@ -77,8 +77,10 @@ class Metrics(BaseModel):
 
     predict_time: float | MISSING = Field(MISSING, description="Running, without waiting.")
     total_time: float | MISSING = Field(MISSING, description="From its creation to its end.")
-    queue_time: float | MISSING = Field(MISSING, description="Waiting for a free slot.")
-    boot_time: float | MISSING = Field(MISSING, description="Waiting for its container to boot.")
+    queue_time: float | MISSING = Field(MISSING, description="Waiting for its turn.")
+    pull_time: float | MISSING = Field(MISSING, description="Waiting for its image or bundle to be there.")
+    create_time: float | MISSING = Field(MISSING, description="Waiting for its container to be made.")
+    boot_time: float | MISSING = Field(MISSING, description="Waiting for the server in it to come up.")
     setup_time: float | MISSING = Field(MISSING, description="Waiting for the model's setup.")
 
 

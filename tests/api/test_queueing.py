@@ -13,6 +13,8 @@ from core.tables import Instance, Prediction
 from tests.api.conftest import client_of
 from tests.api.scene import Caller, Published, Scene
 
+PHASES = ("queue_time", "pull_time", "create_time", "boot_time", "setup_time")
+
 
 async def create(client: httpx.AsyncClient, published: Published) -> str:
     body = {"version": published.version, "input": {"text": "Ada"}}
@@ -97,7 +99,8 @@ async def test_afterwards_it_says_what_it_waited_for(
         await tx.execute(update(Prediction).where(Prediction.id == id).values(**earlier))
     row = await scene.start(id)
     async with resources.database.autocommit() as tx:
-        boots = {"created_at": created.created_at - timedelta(seconds=70), "setup_seconds": 20.0}
+        boots = {"created_at": created.created_at - timedelta(seconds=70)}
+        boots |= {"pull_seconds": 25.0, "create_seconds": 5.0, "boot_seconds": 10.0, "setup_seconds": 20.0}
         boots |= {"ready_at": created.created_at - timedelta(seconds=10), "status": InstanceStatus.READY}
         await tx.execute(update(Instance).where(Instance.id == row.instance_id).values(**boots))
         waiting = {"status": "starting", "started_at": None, "instance_id": None}
@@ -105,10 +108,11 @@ async def test_afterwards_it_says_what_it_waited_for(
         row = await predictions.start(tx, id, row.instance_id, row.node_boot_id)
     await scene.finish(row, "hello", micros=250_000)
     metrics = (await client.get(f"/v1/predictions/{id}")).json()["metrics"]
-    assert (metrics["boot_time"], metrics["setup_time"], metrics["predict_time"]) == (40.0, 20.0, 0.25)
+    assert (metrics["pull_time"], metrics["create_time"]) == (25.0, 5.0)
+    assert (metrics["boot_time"], metrics["setup_time"], metrics["predict_time"]) == (10.0, 20.0, 0.25)
     # 30 s before the container was begun, and 10 s after it was ready.
     assert 40.0 <= metrics["queue_time"] < 50.0
-    assert metrics["total_time"] >= sum(metrics[phase] for phase in ("queue_time", "boot_time", "setup_time"))
+    assert metrics["total_time"] >= sum(seconds for phase, seconds in metrics.items() if phase in PHASES)
 
 
 async def test_a_container_that_was_there_already_cost_no_boot(
@@ -122,4 +126,4 @@ async def test_a_container_that_was_there_already_cost_no_boot(
         row = await predictions.start(tx, id, row.instance_id, row.node_boot_id)
     await scene.finish(row, "hello")
     metrics = (await client.get(f"/v1/predictions/{id}")).json()["metrics"]
-    assert (metrics["boot_time"], metrics["setup_time"]) == (0, 0)
+    assert [metrics[phase] for phase in PHASES[1:]] == [0, 0, 0, 0]
