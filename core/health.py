@@ -9,6 +9,8 @@ from core.settings import Settings
 BEAT_SECONDS = 2.0
 #: Older than this, a process counts as hung.
 STALE_SECONDS = 15.0
+#: Held in Postgres by the scheduler that leads. Any number that nothing else in this database locks on.
+LEADER_LOCK = 7_310_002
 
 
 def _file(settings: Settings, process: str) -> Path:

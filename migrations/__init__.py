@@ -4,6 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 _HERE = Path(__file__).parent
 
@@ -19,3 +20,8 @@ def config(url: str) -> Config:
 
 def upgrade(url: str, revision: str = "head") -> None:
     command.upgrade(config(url), revision)
+
+
+def newest() -> str:
+    """The revision that this program knows."""
+    return str(ScriptDirectory.from_config(config("")).get_current_head())

@@ -25,8 +25,6 @@ from scheduler.sweeps.base import Context
 
 log = get_logger()
 
-# Any number that nothing else in this database locks on.
-_LEADER_LOCK = 7_310_002
 _PASS_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 #: So many breaks without a whole pass between them, and it is better to start afresh.
@@ -61,7 +59,7 @@ class Scheduler:
         # A dead leader's lock goes when Postgres notices its connection is gone: soon, for a process on any machine.
         await connection.execute(text("SET tcp_keepalives_idle = 5"))
         while True:
-            if await self._scalar(connection, f"SELECT pg_try_advisory_lock({_LEADER_LOCK})"):
+            if await self._scalar(connection, f"SELECT pg_try_advisory_lock({health.LEADER_LOCK})"):
                 break
             await asyncio.sleep(_RETRY_SECONDS)
         log.info("leading")
