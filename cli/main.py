@@ -58,6 +58,15 @@ def health(process: Annotated[str, typer.Argument(help="api, scheduler, node, we
     typer.echo(f"{process} is alive.")
 
 
+@commands.command()
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="For a program to read.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Without the proof of the books.")] = False,
+) -> None:
+    """Examine the installation: say what is wrong, with what, and what to do; exit with 1 if anything is."""
+    _replace_with("cli.doctor", *(["json"] if json else []), *(["quick"] if quick else []))
+
+
 Account = Annotated[str, typer.Option(help="The account that the token speaks for.")]
 
 
