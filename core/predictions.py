@@ -164,6 +164,7 @@ def _stream_kind(runnable: Runnable) -> str | None:
 # Joined, so that the Instance's row is read once, whatever is taken from it.
 _HOLDS_LEASE = (
     Instance.id == bindparam("p_instance"),
+    Instance.target == TABLE.c.target,
     Instance.status == InstanceStatus.READY.value,
     Node.id == Instance.node_id,
     Node.boot_id == bindparam("p_boot"),
