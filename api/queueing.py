@@ -6,7 +6,7 @@ from cachetools import TTLCache
 from redis.exceptions import RedisError
 from sqlalchemy import Row
 
-from core import demand, queue
+from core import concurrency, demand, queue
 from core.database import Database
 from core.demand import Pace
 from core.resources import Resources
@@ -24,9 +24,11 @@ class Queueing:
     async def standing(self, row: Row) -> dict[str, Any]:
         """Position 0 is taken next. What nobody knows is None: a slot may have taken it just now."""
         try:
-            ahead = await queue.ahead(self._resources.redis, row.target, row.account_id, row.id)
+            ahead, limit = await queue.standing(self._resources.redis, row.target, row.account_id, row.id)
         except (RedisError, OSError):
-            ahead = None
+            ahead = limit = None
+        if limit is not None:
+            return {"position": ahead, "reason": concurrency.reason(limit), "estimated_seconds": None}
         seconds = None if ahead is None else (await self._pace(self._resources.database, row)).estimate(ahead)
         return {
             "position": ahead,

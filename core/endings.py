@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy import CTE, ColumnElement, Select, Update, and_, bindparam, case, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
-from core import streams, webhooks
+from core import concurrency, queue, streams, webhooks
 from core.database import Direct, Doorbells, Hot, Transaction
 from core.lifecycle import PredictionStatus, WebhookEvent
 from core.money import ledger, postings
@@ -100,17 +100,20 @@ async def finish(tx: Transaction | Direct, parameters: dict[str, Any]) -> Any:
 
 
 def announce(tx: Doorbells, *rows: Any) -> None:
-    """Once committed: wakes whoever waits or listens, and the sender of what is owed."""
-    if heard := [(row.id, row.status, row.error) for row in rows if row.stream_kind]:
-        tx.after_commit(streams.end, *heard)
-    if unheard := [row.id for row in rows if not row.stream_kind]:
-        tx.after_commit(_tell_those_who_wait, unheard)
+    """Once committed: wakes whoever waits or listens, whoever may take the next one, and the sender of what is owed."""
+    tx.after_commit(_tell, rows)
     if any(webhooks.wants(row, WebhookEvent.COMPLETED) for row in rows):
         tx.after_commit(ring, DELIVERY_BELL)
 
 
-async def _tell_those_who_wait(redis: Redis, prediction_ids: Sequence[str]) -> None:
+async def _tell(redis: Redis, rows: Sequence[Any]) -> None:
     pipeline = redis.pipeline(transaction=False)
-    for id in prediction_ids:
-        pipeline.publish(FINISHED_CHANNEL, id)
-    await pipeline.execute()
+    for row in rows:
+        if row.stream_kind:
+            streams.end(pipeline, row.id, row.status, row.error)
+        pipeline.publish(FINISHED_CHANNEL, row.id)
+    # In one breath with the rest: nearly always nobody has a limit, and there is nothing more to do.
+    for row in rows:
+        concurrency.discount(pipeline, row.account_id, row.id)
+    counted = (await pipeline.execute())[-len(rows) :]
+    await queue.wake(redis, {row.account_id for row, was_counted in zip(rows, counted, strict=True) if was_counted})

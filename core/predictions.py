@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import boots, endings, events, queue, unstarted
+from core import boots, concurrency, endings, events, queue, unstarted
 from core.catalog import Runnable
 from core.database import Direct, Hot, Transaction, seconds_from_now
 from core.endings import TABLE, held
@@ -31,6 +31,7 @@ from core.errors import NotFound, StaleWrite
 from core.ids import new_id
 from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
 from core.money import holds, prices
+from core.queue import Priority
 from core.schema import UNKNOWN_STREAM, output_kind
 from core.tables import Instance, Node, Prediction, Version
 
@@ -55,6 +56,7 @@ class Request:
     cache_key: bytes | None = None
     token_id: str | None = None
     tags: dict[str, str] | None = None
+    priority: Priority = Priority.NORMAL
     hold_nanos: int | None = None
     """Set aside in its Account's wallet until it ends; None: the Account owes without limit."""
     id: str = field(default_factory=new_id)
@@ -104,7 +106,8 @@ async def find(tx: Transaction | Direct, prediction_id: str) -> Row | None:
 _CREATED_WITH = (
     *("id", "account_id", "model", "version_id", "target", "hardware_sku", "source", "status", "input"),
     "secret_inputs",
-    *("stream_kind", "webhook_url", "webhook_events", "deployment", "cache_key", "token_id", "tags", "held_nanos"),
+    *("priority", "stream_kind", "webhook_url", "webhook_events", "deployment", "cache_key", "token_id", "tags"),
+    "held_nanos",
 )
 # Without a deadline the interval is null, and so is the sum.
 _DEADLINE = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, cast(bindparam("p_deadline"), Double))
@@ -126,7 +129,7 @@ async def create(tx: Transaction | Direct, request: Request) -> Row:
         row = await tx.run(statement, {**parameters, "p_deadline": request.deadline_seconds})
     if row is None:
         return await get(tx, request.account_id, request.id)
-    tx.after_commit(queue.push, request.runnable.target, request.account_id, request.id)
+    tx.after_commit(queue.push, row.target, row.account_id, row.id, row.priority)
     return row
 
 
@@ -152,6 +155,7 @@ def values_of(request: Request) -> dict[str, Any]:
         "token_id": request.token_id,
         "tags": request.tags,
         "held_nanos": request.hold_nanos,
+        "priority": request.priority.value,
     }
 
 
@@ -268,10 +272,10 @@ async def running_on(tx: Transaction, node_boot_id: str) -> Sequence[Row]:
 
 
 async def waiting_since(tx: Transaction, seconds: float, limit: int) -> list[Row]:
-    """Waiting predictions that a doorbell may have missed, oldest first."""
+    """Waiting predictions that a doorbell may have missed, oldest first, as `queue.push_many` takes them."""
     return list(
         await tx.all(
-            select(Prediction.id, Prediction.target, Prediction.account_id)
+            select(Prediction.target, Prediction.account_id, Prediction.id, Prediction.priority)
             .where(
                 Prediction.completed_at.is_(None),
                 Prediction.status == PredictionStatus.STARTING,
@@ -360,4 +364,6 @@ async def _requeue(tx: Transaction, row: Row) -> None:
         .where(held(row.id, row.attempt))
         .values(status=PredictionStatus.STARTING, started_at=None, instance_id=None, node_boot_id=None)
     )
-    tx.after_commit(queue.push, row.target, row.account_id, row.id)
+    # First it no longer counts as running, or it might stand in its own way.
+    tx.after_commit(concurrency.release, [(row.account_id, row.id)])
+    tx.after_commit(queue.push, row.target, row.account_id, row.id, row.priority)

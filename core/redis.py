@@ -2,6 +2,10 @@
 
     key                          owner        lifetime              holds
     queue:{target}:…             core.queue   while something waits ids of waiting predictions (see core/queue.py)
+    blocked:<account>            core.queue   until one of it ends  targets where it was passed over
+    limits                       concurrency  while there are any   how many predictions an account may run at once
+    running:<account>            concurrency  while it runs any     of an account with a limit: what was taken, and when
+    running                      concurrency  while there are any   accounts that have such a key
     serving:{target}             node         15 s, renewed         set while an Instance takes from this target
     bell:scheduler               scheduler    until popped          wake up: something waits and nothing serves it
     bell:deliveries              webhooks     until popped          wake up: a delivery is due
@@ -32,6 +36,8 @@ SCHEDULER_BELL = "bell:scheduler"
 DELIVERY_BELL = "bell:deliveries"
 PASSING_WEBHOOKS = "webhooks:passing"
 LAST_PROOF = "books:proof"
+LIMITS = "limits"
+LIMITED_ACCOUNTS = "running"
 
 # Blocking reads wait at most this long, well inside the socket's timeout, so that a dead peer is noticed.
 BLOCK_SECONDS = 5
@@ -47,6 +53,10 @@ def stream_key(prediction_id: str) -> str:
 
 def rate_key(account_id: str, kind: str) -> str:
     return f"rate:{account_id}:{kind}"
+
+
+def running_key(account_id: str) -> str:
+    return f"running:{account_id}"
 
 
 def login_tries_key(kind: str, digest: str) -> str:

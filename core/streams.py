@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
-from core.redis import BLOCK_SECONDS, FINISHED_CHANNEL, stream_key
+from core.redis import BLOCK_SECONDS, stream_key
 
 #: Replay after the end, and how long an abandoned stream lives.
 _KEEP_SECONDS = 3600
@@ -45,15 +46,11 @@ async def reset(redis: Redis, *prediction_ids: str) -> None:
     await redis.unlink(*map(stream_key, prediction_ids))
 
 
-async def end(redis: Redis, *ends: tuple[str, str, str | None]) -> None:
-    """Closes the stream of each (prediction id, status, error) and wakes everyone who waits for it."""
-    pipeline = redis.pipeline(transaction=False)
-    for prediction_id, status, error in ends:
-        key = stream_key(prediction_id)
-        pipeline.xadd(key, {"done": orjson.dumps({"status": status, "error": error})})
-        pipeline.expire(key, _KEEP_SECONDS)
-        pipeline.publish(FINISHED_CHANNEL, prediction_id)
-    await pipeline.execute()
+def end(pipeline: Pipeline, prediction_id: str, status: str, error: str | None) -> None:
+    """Closes its stream; it is replayed for a while yet."""
+    key = stream_key(prediction_id)
+    pipeline.xadd(key, {"done": orjson.dumps({"status": status, "error": error})})
+    pipeline.expire(key, _KEEP_SECONDS)
 
 
 async def read(redis: Redis, prediction_id: str, after: str, seconds: float = BLOCK_SECONDS) -> list[Entry]:

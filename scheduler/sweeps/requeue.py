@@ -16,7 +16,7 @@ async def run(context: Context) -> None:
     async with context.resources.database.autocommit() as tx:
         rows = await predictions.waiting_since(tx, WAITING_SECONDS, _BATCH)
     # Pushing what is queued already changes nothing, so nobody needs to look first.
-    pushed = await queue.push_many(context.resources.redis, [(row.target, row.account_id, row.id) for row in rows])
+    pushed = await queue.push_many(context.resources.redis, rows)
     if pushed:
         log.info("requeued", count=pushed)
 

@@ -52,7 +52,7 @@ async def test_an_equal_request_gets_the_result_at_once_for_nothing_and_says_so(
             column = table.cause_id if table is UsageRecord else table.usage_record_id
             charged = select(func.count()).select_from(table).where(column.contains(hit["id"]))
             assert await tx.scalar(charged) == 0
-    assert await queue.ahead(resources.redis, published.target, caller.id, hit["id"]) is None
+    assert (await queue.standing(resources.redis, published.target, caller.id, hit["id"])).ahead is None
 
 
 async def test_the_order_of_an_input_does_not_matter_and_its_values_do(

@@ -257,7 +257,9 @@ async def test_streams_replay_their_end(scene: Scene) -> None:
     redis = scene.resources.redis
     row = await running(scene)
     await streams.extend(redis, row.id, ["a", {"b": None}])
-    await streams.end(redis, (row.id, "succeeded", None))
+    async with redis.pipeline(transaction=False) as pipeline:
+        streams.end(pipeline, row.id, "succeeded", None)
+        await pipeline.execute()
     entries = await streams.read(redis, row.id, streams.START)
     assert [(entry.kind, entry.value) for entry in entries] == [
         ("output", "a"),

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 
 from core import queue
 from core.ids import new_id
-from core.redis import SCHEDULER_BELL, open_redis
+from core.queue import Priority
+from core.redis import SCHEDULER_BELL
 from core.resources import Resources
-from core.settings import Settings
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def left_over(redis: Redis, target: str) -> list[str]:
 
 
 async def test_an_account_with_many_waiting_delays_another_by_one_turn(redis: Redis, target: str) -> None:
-    await queue.push_many(redis, [(target, "greedy", f"g{number}") for number in range(1000)])
+    await queue.push_many(redis, [(target, "greedy", f"g{number}", "normal") for number in range(1000)])
     await queue.push(redis, target, "modest", "m")
     assert await queue.take(redis, target, 2) == ["g0", "m"]
 
@@ -48,7 +48,7 @@ async def test_accounts_take_turns_and_each_is_served_in_its_own_order(redis: Re
 async def test_pushing_twice_is_pushing_once(redis: Redis, target: str) -> None:
     await queue.push(redis, target, "a", "1")
     await queue.push(redis, target, "a", "1")
-    assert await queue.push_many(redis, [(target, "a", "1"), (target, "a", "2")]) == 1
+    assert await queue.push_many(redis, [(target, "a", "1", "normal"), (target, "a", "2", "normal")]) == 1
     assert await queue.depth(redis, target) == 2
     assert await queue.take(redis, target, 5) == ["1", "2"]
 
@@ -76,7 +76,7 @@ async def test_an_account_whose_last_one_is_removed_takes_no_turn(redis: Redis, 
 
 
 async def test_nothing_of_an_empty_queue_stays_in_redis(redis: Redis, target: str) -> None:
-    await queue.push_many(redis, [(target, account, f"{account}{n}") for account in "ab" for n in range(100)])
+    await queue.push_many(redis, [(target, account, f"{account}{n}", "normal") for account in "ab" for n in range(100)])
     await queue.take(redis, target, 150)
     await queue.remove_many(redis, [(target, "b", "b99")])
     await queue.take(redis, target, 100)
@@ -119,7 +119,7 @@ async def test_a_taker_that_leaves_some_leaves_the_bell_ringing(redis: Redis, ta
     """Whoever took the token and one prediction must not leave the other takers asleep on the rest."""
     await queue.push(redis, target, "a", "1")
     await queue.wait(redis, target)
-    await queue.push_many(redis, [(target, "a", "2"), (target, "b", "3")])
+    await queue.push_many(redis, [(target, "a", "2", "normal"), (target, "b", "3", "normal")])
     for _ in range(2):
         await queue.wait(redis, target)
     assert await queue.take(redis, target, 1) == ["1"]
@@ -140,7 +140,7 @@ async def test_a_redis_that_forgot_everything_takes_pushes_again(redis: Redis, t
     await queue.push(redis, target, "a", "1")
     await redis.script_flush()
     await redis.flushall()
-    assert await queue.push_many(redis, [(target, "a", "1"), (target, "a", "2")]) == 2
+    assert await queue.push_many(redis, [(target, "a", "1", "normal"), (target, "a", "2", "normal")]) == 2
     await redis.script_flush()
     assert await queue.take(redis, target, 5) == ["1", "2"]
 
@@ -160,104 +160,84 @@ async def test_the_latest_arrivals_are_kept_newest_first(redis: Redis, target: s
 
 
 async def test_what_is_pushed_again_has_not_arrived_again(redis: Redis, target: str) -> None:
-    await queue.push_many(redis, [(target, "a", "lost with Redis")])
+    await queue.push_many(redis, [(target, "a", "lost with Redis", "normal")])
     assert await queue.arrivals(redis, [target]) == {target: ()}
     for _ in range(2):
         await queue.push(redis, target, "a", "1")
     assert len((await queue.arrivals(redis, [target]))[target]) == 1
 
 
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["push", "push", "push", "take", "remove"]), st.integers(0, 2), st.integers(0, 7)),
-    max_size=60,
-)
-
-
-class Ring:
-    """What the queue should be, in the plainest Python: a list of accounts and a list for each."""
-
-    def __init__(self) -> None:
-        self.accounts: list[str] = []
-        self.waiting: dict[str, list[str]] = {}
-
-    def push(self, account: str, id: str) -> None:
-        if any(id in ids for ids in self.waiting.values()):
-            return
-        if not self.waiting.setdefault(account, []):
-            self.accounts.append(account)
-        self.waiting[account].append(id)
-
-    def take(self, count: int) -> list[str]:
-        taken = []
-        while len(taken) < count and self.accounts:
-            account = self.accounts.pop(0)
-            taken.append(self.waiting[account].pop(0))
-            if self.waiting[account]:
-                self.accounts.append(account)
-        return taken
-
-    def remove(self, account: str, id: str) -> None:
-        if id in self.waiting.get(account, []):
-            self.waiting[account].remove(id)
-            if not self.waiting[account]:
-                self.accounts.remove(account)
-
-
-def test_any_order_of_pushes_takes_and_removes_is_fair_and_exact(settings: Settings) -> None:
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        redis = open_redis(settings)
-
-        @bounds(max_examples=40, deadline=None)
-        @given(STEPS)
-        def check(steps: list[tuple[str, int, int]]) -> None:
-            runner.run(follow(redis, steps))
-
-        try:
-            check()
-        finally:
-            runner.run(redis.aclose(close_connection_pool=True))
-
-
-async def follow(redis: Redis, steps: list[tuple[str, int, int]]) -> None:
-    target, ring = f"{new_id()}@cpu", Ring()
-    for step, who, number in steps:
-        account, id = f"account{who}", f"{who}-{number}"
-        match step:
-            case "push":
-                await queue.push(redis, target, account, id)
-                ring.push(account, id)
-            case "take":
-                assert await queue.take(redis, target, number) == ring.take(number)
-            case "remove":
-                await queue.remove_many(redis, [(target, account, id)])
-                ring.remove(account, id)
-        left = sum(map(len, ring.waiting.values()))
-        assert await queue.depth(redis, target) == left
-        if left:
-            assert await redis.exists(f"queue:{{{target}}}:bell"), "something waits, so the bell holds a token"
-    assert await queue.take(redis, target, 1000) == ring.take(1000)
+async def test_low_waits_for_normal_and_is_fair_among_itself(redis: Redis, target: str) -> None:
+    for number in range(2):
+        for account in ("a", "b"):
+            await queue.push(redis, target, account, f"low {account}{number}", Priority.LOW)
+    await queue.push(redis, target, "a", "normal")
+    taken = [await queue.take(redis, target, 1) for _ in range(5)]
+    assert [id for [id] in taken] == ["normal", "low a0", "low b0", "low a1", "low b1"]
     assert not await left_over(redis, target)
 
 
-@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), st.integers(0, 11))
+async def test_a_batch_gets_one_take_in_twenty_however_much_is_normal(redis: Redis, target: str) -> None:
+    await queue.push_many(redis, [(target, "busy", str(number), "normal") for number in range(100)])
+    await queue.push_many(redis, [(target, "batch", f"low{number}", "low") for number in range(3)])
+    taken = [id for _ in range(20) for id in await queue.take(redis, target, 3)]
+    at = [index for index, id in enumerate(taken) if id.startswith("low")]
+    assert at == [queue.LOW_EVERY - 1, 2 * queue.LOW_EVERY - 1, 3 * queue.LOW_EVERY - 1]
+
+
+async def test_what_is_low_is_removed_like_the_rest(redis: Redis, target: str) -> None:
+    await queue.push(redis, target, "a", "1")
+    await queue.push(redis, target, "a", "2", Priority.LOW)
+    await queue.push(redis, target, "b", "3", Priority.LOW)
+    await queue.take(redis, target, 1)
+    await queue.remove_many(redis, [(target, "a", "2"), (target, "b", "3")])
+    assert await queue.take(redis, target, 5) == []
+    assert not await left_over(redis, target)
+
+
+async def test_an_instance_that_leaves_passes_on_what_came_meanwhile(redis: Redis, target: str) -> None:
+    """The last Instance goes just as a prediction comes: nobody else was told of it, so the scheduler must be."""
+    await queue.announce(redis, target)
+    await queue.push(redis, target, "a", "the first call")
+    await queue.wait(redis, target)
+    await redis.delete(SCHEDULER_BELL)
+    await queue.withdraw(redis, target)
+    assert await redis.exists(SCHEDULER_BELL)
+    await asyncio.wait_for(queue.wait(redis, target), 4.5)
+    assert await queue.take(redis, target, 1) == ["the first call"]
+    await redis.delete(SCHEDULER_BELL)
+    await queue.withdraw(redis, target)
+    assert not await redis.exists(SCHEDULER_BELL), "nothing waits here"
+
+
+async def ahead(redis: Redis, target: str, account: str, id: str) -> int | None:
+    return (await queue.standing(redis, target, account, id)).ahead
+
+
+WAITING = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["normal", "low"])), min_size=1, max_size=12)
+
+
+@given(WAITING, st.integers(0, 11), st.integers(2, 5))
 # Each example has a target of its own.
-@bounds(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@bounds(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_so_many_are_taken_before_it_as_were_said_to_be_ahead(
-    redis: Redis, accounts: list[str], turns: int
+    redis: Redis, accounts: list[tuple[str, str]], turns: int, low_every: int
 ) -> None:
-    target = f"{new_id()}@cpu"
-    waiting = [(target, account, f"{account}{number}") for number, account in enumerate(accounts)]
-    await queue.push_many(redis, waiting)
-    await queue.take(redis, target, min(turns, len(waiting) - 1))
-    said = {id: await queue.ahead(redis, target, account, id) for _, account, id in waiting}
-    order = await queue.take(redis, target, len(waiting))
-    assert {id: ahead for id, ahead in said.items() if ahead is not None} == {id: i for i, id in enumerate(order)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queue, "LOW_EVERY", low_every)
+        target = f"{new_id()}@cpu"
+        waiting = [(target, who, f"{who}{number}", lane) for number, (who, lane) in enumerate(accounts)]
+        await queue.push_many(redis, waiting)
+        await queue.take(redis, target, min(turns, len(waiting) - 1))
+        said = {id: await ahead(redis, target, account, id) for _, account, id, _ in waiting}
+        order = await queue.take(redis, target, len(waiting))
+    assert {id: count for id, count in said.items() if count is not None} == {id: i for i, id in enumerate(order)}
 
 
 async def test_far_back_in_a_long_list_the_position_is_unknown(redis: Redis, target: str) -> None:
-    await queue.push_many(redis, [(target, "a", str(number)) for number in range(queue.SEARCHED + 1)])
+    await queue.push_many(redis, [(target, "a", str(number), "normal") for number in range(queue.SEARCHED + 1)])
     last = queue.SEARCHED - 1
-    assert await queue.ahead(redis, target, "a", str(last)) == last
-    assert await queue.ahead(redis, target, "a", str(last + 1)) is None
+    assert await ahead(redis, target, "a", str(last)) == last
+    assert await ahead(redis, target, "a", str(last + 1)) is None
     await queue.take(redis, target, 1)
-    assert await queue.ahead(redis, target, "a", str(last + 1)) == last
+    assert await ahead(redis, target, "a", str(last + 1)) == last
