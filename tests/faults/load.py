@@ -4,10 +4,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, select, update
 
-from core.lifecycle import PredictionStatus
-from core.tables import Prediction
+from core.lifecycle import DeliveryStatus, PredictionStatus
+from core.tables import Prediction, WebhookDelivery
 from tests.support.platform import Platform
 from tests.support.receiver import Receiver
 
@@ -90,3 +90,13 @@ async def rows_of(platform: Platform, ids: Sequence[str]) -> list[Row]:
 
 def not_succeeded(rows: Sequence[Row]) -> list[tuple[str, str | None, str | None]]:
     return [(row.model, row.failure_code, row.error) for row in rows if row.status != PredictionStatus.SUCCEEDED]
+
+
+async def let_claims_run_out(platform: Platform) -> None:
+    """What a dead sender had claimed is due again after a minute, which nobody wants to wait."""
+    async with platform.resources.database.transaction() as tx:
+        await tx.execute(
+            update(WebhookDelivery)
+            .where(WebhookDelivery.status == DeliveryStatus.PENDING)
+            .values(next_attempt_at=func.now())
+        )

@@ -4,11 +4,11 @@ import asyncio
 
 import aiohttp
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
-from core.lifecycle import DeliveryStatus, FailureCode
-from core.tables import Prediction, WebhookDelivery
-from tests.faults.load import all_ended, middle, not_succeeded, rows_of, start_fifty
+from core.lifecycle import FailureCode
+from core.tables import Prediction
+from tests.faults.load import all_ended, let_claims_run_out, middle, not_succeeded, rows_of, start_fifty
 from tests.support.invariants import check_invariants
 from tests.support.platform import Platform
 from tests.support.receiver import Receiver
@@ -76,7 +76,7 @@ async def test_killing_the_webhook_sender_delays_webhooks_and_loses_none(broken:
     await broken.kill("webhooks")
     assert not not_succeeded(await all_ended(broken, ids))
     await broken.restart("webhooks")
-    await _let_claims_run_out(broken)
+    await let_claims_run_out(broken)
     await check_invariants(broken, ids, receiver)
 
 
@@ -87,7 +87,7 @@ async def test_killing_postgres_costs_nothing(broken: Platform, receiver: Receiv
     await broken.kill("postgres")
     await broken.restart("postgres")
     assert not not_succeeded(await all_ended(broken, ids))
-    await _let_claims_run_out(broken)
+    await let_claims_run_out(broken)
     await check_invariants(broken, ids, receiver)
 
 
@@ -99,13 +99,3 @@ async def _create(platform: Platform, receiver: Receiver) -> str:
 async def _count(platform: Platform) -> int:
     async with platform.resources.database.autocommit() as tx:
         return await tx.scalar(select(func.count()).select_from(Prediction))
-
-
-async def _let_claims_run_out(platform: Platform) -> None:
-    """What a dead sender had claimed is due again after a minute, which nobody wants to wait."""
-    async with platform.resources.database.transaction() as tx:
-        await tx.execute(
-            update(WebhookDelivery)
-            .where(WebhookDelivery.status == DeliveryStatus.PENDING)
-            .values(next_attempt_at=func.now())
-        )

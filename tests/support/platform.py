@@ -55,9 +55,13 @@ SERVERS = ("postgres", "redis")
 
 
 class Platform:
-    """`processes` are `postgres`, `redis` and those of `cli.processes`; `settings` are what all of them run with."""
+    """`processes` are `postgres`, `redis` and those of `cli.processes`; `settings` are what all of them run with.
 
-    def __init__(self, data: Path, **settings: Any) -> None:
+    `prefixes` are words before the command of a process, by its name, such as `env` and a variable.
+    """
+
+    def __init__(self, data: Path, prefixes: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
+        self._prefixes = prefixes or {}
         self._sockets = socket_folder(data_folder(data))
         self._stack = AsyncExitStack()
         self._postgres = embedded_postgres(data / "postgres", self._sockets, DATABASE_SETTINGS)
@@ -316,7 +320,10 @@ class Platform:
                 before_start=self._postgres.before_start,
             ),
             process("redis", self._redis.command),
-            *(process(name, (sys.executable, "-m", *arguments)) for name, arguments in PROCESSES.items()),
+            *(
+                process(name, (*self._prefixes.get(name, ()), sys.executable, "-m", *arguments))
+                for name, arguments in PROCESSES.items()
+            ),
         ]
 
 
