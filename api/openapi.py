@@ -61,6 +61,7 @@ _TAGS = {
     "usage": "What was used and charged: sums, records, and tables for accountants and cost tools.",
     "prices": "What a second of a hardware and the outputs of a model cost.",
     "billing": "The wallet of an account: what it has and owes, how it is paid, and limits to it.",
+    "fleet": "The machines of the server and the containers on them, for its admins.",
 }
 
 #: Verbs that are about more than one thing.

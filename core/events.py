@@ -70,11 +70,11 @@ async def of(
     return [*reversed(newest)]
 
 
-async def latest(tx: Transaction, subjects: Sequence[str]) -> dict[str, Row]:
-    """The last one of each that has any."""
-    last = select(func.max(Event.id)).where(one_of(Event.subject, subjects)).group_by(Event.subject)
-    rows = await tx.all(select(Event).where(Event.id.in_(last)))
-    return {row.subject: row for row in rows}
+async def states(tx: Transaction, subjects: Sequence[str]) -> dict[str, str]:
+    """The state that each was last told to have entered; those of which none was told are not named."""
+    moved = and_(one_of(Event.subject, subjects), Event.becomes.is_not(None))
+    last = select(func.max(Event.id)).where(moved).group_by(Event.subject)
+    return {row.subject: row.becomes for row in await tx.all(select(Event).where(Event.id.in_(last)))}
 
 
 async def forget(tx: Transaction, seconds: float, limit: int) -> int:

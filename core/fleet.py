@@ -55,10 +55,10 @@ async def register_node(tx: Transaction, report: NodeReport, boot_id: str, lease
         .returning(Node)
     )
     subject = events.node(report.name)
-    before = (await events.latest(tx, [subject])).get(subject)
+    was = (await events.states(tx, [subject])).get(subject)
     kinds = " and ".join(f"{kind}s" for kind in report.artifact_kinds) or "nothing"
     reason = f"It reports {_count(len(report.gpus), 'GPU')}, runs {kinds}, and has {report.max_instances} places."
-    await events.record(tx, subject, subject, was=before and before.becomes, becomes=UP, reason=reason)
+    await events.record(tx, subject, subject, was=was, becomes=UP, reason=reason)
     tx.after_commit(ring, SCHEDULER_BELL)
     return row
 
@@ -252,7 +252,9 @@ async def move_instance(
     )
     if moved is None:
         return False
-    reason = _boot(moved) if new is InstanceStatus.READY else moved.reason
+    # A failure that nobody explains is not explained by why it was to leave.
+    said = values.get("reason") if new is InstanceStatus.FAILED else moved.reason
+    reason = _boot(moved) if new is InstanceStatus.READY else said
     actor = events.node(moved.node)
     await events.record(tx, events.instance(instance_id), actor, was=old, becomes=new, reason=reason)
     if new.is_terminal or new is InstanceStatus.READY:
@@ -297,9 +299,9 @@ async def declare_lost(tx: Transaction) -> list[str]:
 
 
 async def _tell_of_loss(tx: Transaction, names: Collection[str], instances: Sequence[Row]) -> None:
-    last = await events.latest(tx, [events.node(name) for name in names])
+    states = await events.states(tx, [events.node(name) for name in names])
     # Of one that has said goodbye nobody needs to hear that it is silent.
-    silent = [subject for subject, event in last.items() if event.becomes != STOPPED]
+    silent = [subject for subject, state in states.items() if state != STOPPED]
     why = "Its lease ran out: it has stopped reporting, and whatever it does from now on counts for nothing."
     failed = {"becomes": InstanceStatus.FAILED, "reason": NodeFault.LOST}
     await events.record_all(

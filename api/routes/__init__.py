@@ -8,8 +8,10 @@ from api.routes import (
     billing,
     collections,
     deployments,
+    events,
     examples,
     files,
+    fleet,
     invoices,
     models,
     payments,
@@ -27,6 +29,7 @@ from api.routes import (
 v1 = APIRouter(prefix="/v1")
 for module in (
     predictions,
+    events,
     streams,
     files,
     models,
@@ -45,5 +48,6 @@ for module in (
     prices,
     audit,
     payments,
+    fleet,
 ):
     v1.include_router(module.router)
