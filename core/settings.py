@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     docker_network: str = Field("millrace-models", description="Docker network of the model containers.")
     node_lease_seconds: float = Field(20.0, gt=0, description="A silent node is lost after this long.")
     node_heartbeat_seconds: float = Field(5.0, gt=0, description="How often a node reports.")
+    drain_seconds: float = Field(10.0, ge=0, description="On SIGTERM, what a node runs may take so long to finish.")
     idle_seconds: float = Field(300.0, ge=0, description="An idle Instance is stopped after this long.")
     prediction_timeout_seconds: int = Field(1800, ge=1, description="Longest run of one prediction.")
     setup_timeout_seconds: int = Field(600, ge=1, description="Longest setup of one Instance.")

@@ -36,9 +36,9 @@ class Allowance:
         self._held: int = row.held_nanos
         self._per_second: int = row.price_nanos_per_second or 0
 
-    async def keep(self) -> None:
-        """Until cancelled, or until there is no more money: then `run_out` is called."""
-        began = monotonic()
+    async def keep(self, began: float | None = None) -> None:
+        """Until cancelled, or until there is no more money: then `run_out` is called. It `began` now, or then."""
+        began = monotonic() if began is None else began
         while self._per_second:
             ran = monotonic() - began
             covered = self._held / self._per_second

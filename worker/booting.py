@@ -72,6 +72,11 @@ class Boot:
         if status is InstanceStatus.STARTING:
             await self._observed.move(status, InstanceStatus.READY, setup_logs=health.setup_logs)
 
+    def resume(self, container: Container, manners: dict[str, bool]) -> None:
+        """Takes over a container that the program before this one has let go of, at work or not."""
+        self.container, self.cog = container, self._client(container)
+        self.cog.remember(manners)
+
     async def exit_reason(self) -> str | None:
         """Why the container ended; None while it runs."""
         ended = await self._runtime.exited(self.container)

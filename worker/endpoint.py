@@ -4,13 +4,17 @@ Knows no prediction: what to do with a file is decided by the two functions it i
 secret, and a container is told only the paths that carry its own instance id.
 """
 
+import asyncio
 import hmac
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from urllib.parse import quote
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from worker.cog import HookInbox
 
@@ -18,6 +22,10 @@ from worker.cog import HookInbox
 MAX_HOOK_BYTES = 64 * 1024 * 1024
 # Long enough for a last upload to end, short enough for a node to stop.
 CLOSE_SECONDS = 5.0
+# Before its listening socket is handed on: an upload may take 25 s, which is when Cog gives it up.
+LEAVE_SECONDS = 25.0
+# A connection that has just been accepted gets this long to say what it wants.
+HEARING_SECONDS = 0.05
 CHUNK_BYTES = 256 * 1024
 MAX_NAME_CHARACTERS = 200
 UNNAMED = "output"
@@ -38,7 +46,8 @@ class UploadRefused(Exception):
 class Endpoint:
     """`callback_host` is the name by which containers reach this machine. Port 0 takes a free one.
 
-    A port and a secret that are kept let the next life of a node hear the containers of this one.
+    A port and a secret that are kept let the next life of a node hear the containers of this one. `listener` is what
+    `leave` has left: nobody who called meanwhile was refused.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class Endpoint:
         callback_host: str,
         port: int = 0,
         secret: str | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self._save = save
         self._open_input = open_input
@@ -57,23 +67,43 @@ class Endpoint:
         self._callback_host = callback_host
         self._port = port
         self._secret = secret or secrets.token_urlsafe(32)
+        self._listener = listener
         self._inboxes: dict[str, HookInbox] = {}
         self._runner: web.AppRunner | None = None
+        self._busy = 0
+        self._quiet = asyncio.Event()
 
     async def start(self) -> None:
-        app = web.Application(client_max_size=MAX_HOOK_BYTES)
+        app = web.Application(client_max_size=MAX_HOOK_BYTES, middlewares=[self._count])
         app.router.add_put(r"/{secret}/uploads/{instance_id}/{filename:[\s\S]*}", self._upload)
         app.router.add_post("/{secret}/hooks/{instance_id}/{prediction_id}", self._hook)
         app.router.add_get("/{secret}/inputs/{token}/{name}", self._input)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        if self._listener is None:
+            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+            self._listener = socket.create_server((self._host, self._port), family=family)
+        await web.SockSite(self._runner, self._listener.dup()).start()
+        self._port = self._listener.getsockname()[1]
 
     async def close(self) -> None:
         if self._runner:
             await self._runner.cleanup()
+        if self._listener:
+            self._listener.close()
+
+    async def leave(self) -> socket.socket:
+        """Accepts nobody any more and answers who was; then returns what new callers wait at."""
+        for site in self._runner.sites:
+            await site.stop()
+        await asyncio.sleep(HEARING_SECONDS)
+        self._quiet.clear()
+        if self._busy:
+            with suppress(TimeoutError):  # What is cut off then, its container has given up, too.
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await self._quiet.wait()
+        await self._runner.cleanup()
+        return self._listener
 
     @property
     def url(self) -> str:
@@ -95,6 +125,16 @@ class Endpoint:
 
     def forget(self, instance_id: str) -> None:
         self._inboxes.pop(instance_id, None)
+
+    @web.middleware
+    async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._busy += 1
+        try:
+            return await handler(request)
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._quiet.set()
 
     async def _upload(self, request: web.Request) -> web.Response:
         self._authorize(request)

@@ -4,27 +4,31 @@ Level-triggered: a message only hurries along what the next look at the rows wou
 """
 
 import asyncio
+import socket
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import aiohttp
 from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import catalog, fleet, hardware, health, predictions
+from core import catalog, fleet, health, predictions
 from core.errors import MillraceError
-from core.fleet import NodeReport
 from core.ids import new_id
 from core.lifecycle import InstanceStatus, NodeFault
 from core.log import get_logger
 from core.redis import node_channel
 from core.resources import Resources
-from core.settings import process_cpus
 from core.usage import instance_time
+from worker import handover
 from worker.endpoint import Endpoint, UploadRefused
-from worker.gpus import list_gpus
 from worker.identity import load_identity
 from worker.inputs import InputFiles
+from worker.life import Life
 from worker.outputs import OutputFiles
 from worker.place import Place, Surroundings
 from worker.runtimes.base import Container, Runtime
@@ -33,11 +37,6 @@ from worker.supervisor import InstanceSupervisor
 log = get_logger()
 
 _CONVERGE_SECONDS = 1.0
-#: On SIGTERM, what runs may finish within this; then it goes back to the queue, or fails if it had produced something.
-DRAIN_SECONDS = 10.0
-#: Without a GPU, this many containers per processor: most models wait more than they compute.
-_INSTANCES_PER_CPU = 3
-_MIN_INSTANCES = 4
 #: After Redis failed to answer, the next try.
 _RETRY_SECONDS = 1.0
 _LOOPBACK, _EVERYWHERE = "127.0.0.1", "0.0.0.0"
@@ -48,29 +47,34 @@ class LeaseLost(Exception):
 
 
 class Node:
-    def __init__(self, resources: Resources, runtimes: list[Runtime]) -> None:
+    """`kept` is what the program before this one in the same process has handed over; see `worker.handover`."""
+
+    def __init__(self, resources: Resources, runtimes: list[Runtime], kept: dict[str, Any] | None = None) -> None:
         self._resources = resources
         self._settings = resources.settings
         self._database = resources.database
         self._runtimes = runtimes
         self._places: dict[str, Place] = {}
-        self._boot_id = new_id()
+        self._kept = kept
+        self._life = Life(resources, kept["boot_id"], kept["node_id"]) if kept else Life(resources, new_id())
+        self._children: list[int] = kept["children"] if kept else []
         self._supervisors: dict[str, InstanceSupervisor] = {}
         self._tasks: dict[str, asyncio.Task] = {}
         self._changed = asyncio.Event()
-        self._row: Row
         self._around: Surroundings
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set, then drains. Raises `LeaseLost`."""
+    async def run(self, stop: asyncio.Event, restart: asyncio.Event) -> None:
+        """Until `stop` is set, then drains; or until `restart` is: then the process goes on with another program.
+
+        Raises `LeaseLost`.
+        """
         async with AsyncExitStack() as stack:
             await self._open(stack)
-            await self._register()
-            await self._adopt()
+            await self._begin_or_go_on()
             log.info(
                 "node is up",
-                node=self._row.name,
-                boot=self._boot_id,
+                node=self._settings.node,
+                boot=self._life.boot_id,
                 runtimes=[runtime.name for runtime in self._runtimes],
             )
             loops = [
@@ -82,23 +86,32 @@ class Node:
                     health.keep_beating(self._settings, "node"),
                 )
             ]
-            stopped = asyncio.create_task(stop.wait())
-            done, _ = await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
             try:
-                if stopped not in done:
-                    done.pop().result()
+                await self._until_stopped(stop, restart, loops)
                 await self._drain(loops)
             finally:
-                for task in (*loops, stopped, *self._tasks.values()):
+                for task in (*loops, *self._tasks.values()):
                     task.cancel()
                 await self._remove_everything()
+
+    async def _until_stopped(self, stop: asyncio.Event, restart: asyncio.Event, loops: list[asyncio.Task]) -> None:
+        stopped = asyncio.create_task(stop.wait())
+        while not stop.is_set():
+            restarted = asyncio.create_task(restart.wait())
+            done, _ = await asyncio.wait([*loops, stopped, restarted], return_when=asyncio.FIRST_COMPLETED)
+            restarted.cancel()
+            for task in done - {stopped, restarted}:
+                task.result()
+            if restart.is_set() and not stop.is_set():
+                restart.clear()
+                await self._hand_over(stop, loops)
 
     # --- starting ---
 
     async def _open(self, stack: AsyncExitStack) -> None:
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)))
         inputs, outputs = InputFiles(self._resources), OutputFiles(self._resources)
-        self._around = Surroundings(self._resources, self._boot_id, http, inputs, outputs)
+        self._around = Surroundings(self._resources, self._life.boot_id, http, inputs, outputs)
         identity = load_identity(self._settings, [runtime.name for runtime in self._runtimes])
         for runtime in self._runtimes:
             callback_host = await runtime.callback_host()
@@ -109,11 +122,26 @@ class Node:
                 callback_host=callback_host,
                 port=identity.ports[runtime.name],
                 secret=identity.secret,
+                listener=self._listener(runtime),
             )
-            await endpoint.start()
             stack.push_async_callback(endpoint.close)
             stack.push_async_callback(runtime.close)
             self._places[runtime.artifact_kind] = Place(runtime, endpoint)
+
+    async def _begin_or_go_on(self) -> None:
+        """Whoever calls here from a container finds its prediction known."""
+        if self._kept is None or not await self._go_on(self._kept):
+            await self._start_endpoints()
+            await self._life.begin(self._places)
+            await self._adopt()
+        else:
+            await self._adopt(self._kept["instances"])
+            await self._start_endpoints()
+        self._kept = None
+
+    async def _start_endpoints(self) -> None:
+        for place in self._places.values():
+            await place.endpoint.start()
 
     async def _save_output(self, instance_id, prediction_id, filename, content_type, chunks) -> str:
         """An upload from a container; old ones do not say for which prediction, so only a lone one can be meant."""
@@ -126,36 +154,27 @@ class Node:
         row = runners[prediction_id].row
         return await self._around.outputs.save(row.account_id, row.id, filename, content_type, chunks)
 
-    async def _register(self) -> None:
-        gpus = list_gpus()
-        async with self._database.transaction() as tx:
-            for gpu in gpus:
-                kind = hardware.gpu_hardware(gpu.name)
-                await catalog.put_hardware(tx, kind.sku, kind.name, kind.price_nanos_per_second, 1, kind.gpu_model)
-            report = NodeReport(
-                name=self._settings.node,
-                gpus=[gpu.as_dict() for gpu in gpus],
-                artifact_kinds=[*self._places],
-                max_instances=max(_MIN_INSTANCES, _INSTANCES_PER_CPU * process_cpus(), len(gpus)),
-            )
-            lease = self._settings.node_lease_seconds
-            self._row = await fleet.register_node(tx, report, self._boot_id, lease)
-
-    async def _adopt(self) -> None:
+    async def _adopt(self, kept: Mapping[str, dict[str, Any]] = MappingProxyType({})) -> None:
         """Takes over containers that still belong to an Instance of ours and removes the others, before anything else:
-        until then their GPUs are not free, whatever the rows say."""
+        until then their GPUs are not free, whatever the rows say. What is `kept` by Instance goes on as it was."""
         rows = {row.id: row for row in await self._instances()}
         versions = await self._versions(rows.values())
         for place in self._places.values():
             for container in await place.runtime.list():
                 row = rows.pop(container.instance_id, None)
-                if row is None or not row.is_wanted or row.status == InstanceStatus.PENDING:
+                if row is not None and row.id in kept:
+                    await self._resume(row, versions[row.version_id], container, kept[row.id])
+                elif row is None or not row.is_wanted or row.status == InstanceStatus.PENDING:
                     log.info("removing a left-over container", container=container.id, instance=container.instance_id)
                     await place.runtime.stop(container, grace_seconds=0)
-                if row is not None and row.is_wanted and row.status != InstanceStatus.PENDING:
+                else:
                     self._supervise(row, versions[row.version_id], container)
+        handover.close(handover.lines(instance for id, instance in kept.items() if id not in self._supervisors))
         for row in rows.values():
-            if row.status != InstanceStatus.PENDING:
+            if row.status == InstanceStatus.STARTING and row.is_wanted and self._kept is not None:
+                # Its artifact was being made ready.
+                self._supervise(row, versions[row.version_id])
+            elif row.status != InstanceStatus.PENDING:
                 await self._write_off(row)
 
     async def _write_off(self, row: Row) -> None:
@@ -174,14 +193,12 @@ class Node:
         """Renews the lease. Losing it ends this life at once: others may already run what we held."""
         while True:
             await asyncio.sleep(self._settings.node_heartbeat_seconds)
-            gpus = [gpu.as_dict() for gpu in await asyncio.to_thread(list_gpus)]
             working = [id for id, supervisor in self._supervisors.items() if supervisor.worked_lately()]
             try:
-                async with self._database.transaction() as tx:
-                    lease = self._settings.node_lease_seconds
-                    if not await fleet.heartbeat(tx, self._row.id, self._boot_id, gpus, lease):
-                        raise LeaseLost("The lease of this node ran out; what it ran has been given to others.")
-                    if working:
+                if not await self._life.renew():
+                    raise LeaseLost("The lease of this node ran out; what it ran has been given to others.")
+                if working:
+                    async with self._database.transaction() as tx:
                         await fleet.note_activity(tx, working)
                 await self._report_times()
             except SQLAlchemyError as error:
@@ -197,6 +214,7 @@ class Node:
                 await self._converge()
             except (SQLAlchemyError, MillraceError) as error:
                 log.warning("not converged, will try again", error=str(error))
+            handover.reap(self._children)
             self._changed.clear()
             try:
                 async with asyncio.timeout(_CONVERGE_SECONDS):
@@ -209,7 +227,7 @@ class Node:
         while True:
             try:
                 async with self._resources.redis.pubsub() as channel:
-                    await channel.subscribe(node_channel(self._row.id))
+                    await channel.subscribe(node_channel(self._life.node_id))
                     async for message in channel.listen():
                         if message["type"] == "message":
                             self._obey(message["data"])
@@ -239,7 +257,7 @@ class Node:
             if id in rows and fleet.cancels_runs(rows[id]):
                 supervisor.run_out_of_money()
         async with self._database.autocommit() as tx:
-            for prediction_id in await predictions.cancel_requested(tx, self._boot_id):
+            for prediction_id in await predictions.cancel_requested(tx, self._life.boot_id):
                 self._cancel(prediction_id)
         await self._give_up_what_nobody_runs()
 
@@ -247,7 +265,7 @@ class Node:
         """A run that broke, or whose start was committed as Postgres went away: the row says it is ours, and it would
         stay so for ever, since we live."""
         async with self._database.autocommit() as tx:
-            rows = await predictions.running_on(tx, self._boot_id)
+            rows = await predictions.running_on(tx, self._life.boot_id)
         known = {id for supervisor in self._supervisors.values() for id in supervisor.runners}
         for row in rows:
             if row.id not in known:
@@ -267,10 +285,17 @@ class Node:
                     await fleet.move_instance(tx, row.id, InstanceStatus.PENDING, InstanceStatus.STOPPED)
 
     def _supervise(self, row: Row, version: Row, adopted: Container | None = None) -> None:
+        self._let_live(InstanceSupervisor(row, version, self._places[version.artifact_kind], self._around), adopted)
+
+    async def _resume(self, row: Row, version: Row, container: Container, kept: dict[str, Any]) -> None:
         supervisor = InstanceSupervisor(row, version, self._places[version.artifact_kind], self._around)
-        self._supervisors[row.id] = supervisor
-        task = self._tasks[row.id] = asyncio.create_task(supervisor.run(adopted))
-        task.add_done_callback(lambda task: self._supervised(row.id, task))
+        await supervisor.resume(container, kept)
+        self._let_live(supervisor)
+
+    def _let_live(self, supervisor: InstanceSupervisor, adopted: Container | None = None) -> None:
+        self._supervisors[supervisor.id] = supervisor
+        task = self._tasks[supervisor.id] = asyncio.create_task(supervisor.run(adopted))
+        task.add_done_callback(lambda task: self._supervised(supervisor.id, task))
 
     def _supervised(self, instance_id: str, task: asyncio.Task) -> None:
         self._supervisors.pop(instance_id, None)
@@ -280,7 +305,7 @@ class Node:
 
     async def _instances(self) -> list[Row]:
         async with self._database.autocommit() as tx:
-            return await fleet.live_instances(tx, self._row.id)
+            return await fleet.live_instances(tx, self._life.node_id)
 
     async def _versions(self, rows) -> dict[str, Row]:
         ids = [row.version_id for row in rows]
@@ -288,6 +313,43 @@ class Node:
             return {}
         async with self._database.autocommit() as tx:
             return await catalog.versions_by_id(tx, ids)
+
+    # --- another program goes on ---
+
+    async def _hand_over(self, stop: asyncio.Event, loops: list[asyncio.Task]) -> None:
+        """Returns where the new code does not load, or Postgres is away: then all goes on as before."""
+        if not await handover.is_possible() or not await self._life.is_still_ours():
+            return
+        log.info("node is replaced by a new program", running=sum(len(s.runners) for s in self._supervisors.values()))
+        _beating, converging, listening, *_ = loops
+        converging.cancel()
+        listening.cancel()
+        supervisors = [*self._supervisors.values()]
+        await asyncio.gather(*(supervisor.halt() for supervisor in supervisors))
+        listeners = {name: await place.endpoint.leave() for name, place in self._places.items()}
+        kept = zip(supervisors, await asyncio.gather(*(each.leave() for each in supervisors)), strict=True)
+        await self._life.is_still_ours()  # For as long as the new program takes to start.
+        document = {
+            "node_id": self._life.node_id,
+            "boot_id": self._life.boot_id,
+            "listeners": {name: listener.fileno() for name, listener in listeners.items()},
+            "instances": {supervisor.id: instance for supervisor, instance in kept if instance is not None},
+        }
+        handover.replace(document, handover.descriptors(document), is_to_stop=stop.is_set())
+
+    def _listener(self, runtime: Runtime) -> socket.socket | None:
+        fd = self._kept and self._kept["listeners"].pop(runtime.artifact_kind, None)
+        return None if fd is None else socket.socket(fileno=fd)
+
+    async def _go_on(self, kept: dict[str, Any]) -> bool:
+        """As the same life of the node. False: its lease was lost; what ran is not ours, and its container is told."""
+        if await self._life.is_still_ours():
+            return True
+        log.error("the lease was lost in between, beginning anew")
+        handover.close(handover.descriptors({**kept, "listeners": {}}))
+        self._life = Life(self._resources, new_id())
+        self._around = replace(self._around, boot_id=self._life.boot_id)
+        return False
 
     # --- leaving ---
 
@@ -298,9 +360,9 @@ class Node:
         for supervisor in self._supervisors.values():
             supervisor.drain()
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=DRAIN_SECONDS)
+            await asyncio.wait(self._tasks.values(), timeout=self._settings.drain_seconds)
         for supervisor in list(self._supervisors.values()):
-            await supervisor.hand_over()
+            await supervisor.give_up()
         try:
             await self._report_times()
         except SQLAlchemyError as error:
@@ -312,8 +374,8 @@ class Node:
             for container in await runtime.list():
                 await runtime.stop(container, grace_seconds=1)
         async with self._database.transaction() as tx:
-            for row in await fleet.live_instances(tx, self._row.id):
+            for row in await fleet.live_instances(tx, self._life.node_id):
                 if row.status != InstanceStatus.PENDING:
                     status = InstanceStatus(row.status)
                     await fleet.move_instance(tx, row.id, status, InstanceStatus.FAILED, reason=NodeFault.STOPPED)
-            await fleet.release_lease(tx, self._row.id, self._boot_id)
+            await fleet.release_lease(tx, self._life.node_id, self._life.boot_id)

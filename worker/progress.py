@@ -38,6 +38,7 @@ class Progress:
         self._at_the_end: set[WebhookEvent] = set()
         self._sender: asyncio.Task | None = None
         self._writer: asyncio.Task | None = None
+        self._writing = asyncio.Lock()
         self.is_stale = False
 
     @property
@@ -75,6 +76,27 @@ class Progress:
         if self._row.stream_kind:
             self._unsent.append(chunk)
             self._sender = self._sender or asyncio.create_task(self._send())
+
+    async def suspend(self) -> dict[str, Any]:
+        """Tells what it is telling to the end, and no more; returns what `resume` needs."""
+        async with self._writing:
+            if self._writer is not None:
+                self._writer.cancel()
+        if self._sender is not None:
+            await self._sender
+        return {
+            "chunks": self._chunks,
+            "logs": self.logs,
+            "changed": sorted(self._changed),
+            "at_the_end": sorted(self._at_the_end),
+            "is_stale": self.is_stale,
+        }
+
+    def resume(self, kept: dict[str, Any]) -> None:
+        self._chunks, self._logs, self.is_stale = kept["chunks"], [kept["logs"]], kept["is_stale"]
+        self._at_the_end = {WebhookEvent(name) for name in kept["at_the_end"]}
+        for name in kept["changed"]:
+            self._note(WebhookEvent(name))
 
     async def close(self) -> None:
         """Sends the chunks that are left and stops; the row's last state is written with the end."""
@@ -118,15 +140,19 @@ class Progress:
             await asyncio.sleep(INTERVAL_SECONDS)
             if not self._changed:
                 continue
-            changed, self._changed = self._changed, set()
-            try:
-                await self._write_row()
-                for event in changed:
-                    if webhooks.wants(self._row, event):
-                        await webhooks.pass_on(self._resources.redis, self._row.id, event)
-            except (SQLAlchemyError, RedisError, OSError) as error:
-                self._changed |= changed
-                log.warning("progress not written, will try again", prediction=self._row.id, error=str(error))
+            async with self._writing:
+                await self._tell_changes()
+
+    async def _tell_changes(self) -> None:
+        changed, self._changed = self._changed, set()
+        try:
+            await self._write_row()
+            for event in changed:
+                if webhooks.wants(self._row, event):
+                    await webhooks.pass_on(self._resources.redis, self._row.id, event)
+        except (SQLAlchemyError, RedisError, OSError) as error:
+            self._changed |= changed
+            log.warning("progress not written, will try again", prediction=self._row.id, error=str(error))
 
     async def _write_row(self) -> None:
         async with self._resources.database.autocommit() as tx:

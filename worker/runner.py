@@ -6,7 +6,7 @@ from this process's monotonic clock. Knows nothing of how the container was star
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -24,8 +24,8 @@ from core.predictions import Outcome
 from core.resources import Resources
 from core.schema import OutputKind
 from worker.allowance import Allowance, price_of
-from worker.cog import CogContainer
-from worker.events import Done, Log, Metric, Output, Started
+from worker.cog import CogContainer, HandedOver, Kept
+from worker.events import Done, Event, Log, Metric, Output, Started
 from worker.inputs import InputFiles, UrlOf
 from worker.outputs import OutputFiles
 from worker.progress import Progress
@@ -36,6 +36,9 @@ log = get_logger()
 #: lease could still be ours; after that a rescue has ended it.
 _SETTLE_PAUSE_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
 _SETTLE_FOR_SECONDS = 600.0
+
+#: A cancel may come before the container knows the prediction.
+_CANCEL_AGAIN_SECONDS = 0.05
 
 _OUT_OF_MONEY = "Canceled: what the account may spend was used up (insufficient_funds). Add credit and run it again."
 
@@ -62,7 +65,11 @@ class Seat:
 
 
 class Runner:
-    """One prediction's run. `cancel` may be called at any moment, more than once."""
+    """One prediction's run. `cancel` may be called at any moment, more than once.
+
+    Once its container has been told to `leave`, a run that is between two events stands still for good: it is
+    `left`, and what `kept` says lets another process go on.
+    """
 
     def __init__(self, resources: Resources, seat: Seat, prediction_id: str) -> None:
         self._resources = resources
@@ -71,7 +78,15 @@ class Runner:
         self.row: Row | None = None
         self.was_taken = False
         """Whether the container began it; one that it never took may run elsewhere as if nothing had happened."""
+        self.outcome: Outcome | None = None
+        """Once it has ended in the container, until that is written."""
+        self.left = asyncio.Event()
+        self._call: Kept | None = None
+        self._began: float | None = None
+        self._lent: list[str] = []
+        self._metrics: dict[str, Any] = {}
         self._stop_reason: FailureCode | str | None = None
+        self._stop_asked = 0.0
         self._stopping: asyncio.Task | None = None
         self._progress: Progress
 
@@ -81,40 +96,97 @@ class Runner:
             self.row = await predictions.start(tx, self.prediction_id, self._seat.instance_id, self._seat.boot_id)
             if self.row is not None and webhooks.wants(self.row, WebhookEvent.START):
                 tx.after_commit(webhooks.pass_on, self.row.id, WebhookEvent.START)
+        if self.row is not None:
+            self._progress = Progress(self._resources, self.row, self._seat.output_kind)
         return self.row
 
     async def drive(self) -> tuple[Outcome, bool]:
         """Runs it to its end in the container. Returns how it ended, and whether the container is lost with it."""
-        row = self.row
-        progress = self._progress = Progress(self._resources, row, self._seat.output_kind)
-        if row.attempt > 1:
-            await self._forget_earlier_attempt()
-        timer = asyncio.get_running_loop().call_later(self._seconds_allowed(), self._time_out)
+        input = await self._begin() if self._began is None else {}
+        left = self._seconds_allowed() - (monotonic() - self._began)
+        timer = asyncio.get_running_loop().call_later(max(left, 0.0), self._time_out)
         allowance, keeping = self._allowance()
-        input, lent = await self._seat.inputs.lend(row.account_id, row.input, self._seat.input_url)
-        began = monotonic()
         try:
-            done, metrics = await self._listen(input, progress)
-            micros = int((monotonic() - began) * MICROS_PER_SECOND)
+            done = await self._listen(input)
+            micros = int((monotonic() - self._began) * MICROS_PER_SECOND)
         finally:
             timer.cancel()
             if keeping is not None:
                 keeping.cancel()
-            self._seat.inputs.take_back(lent)
+            self._seat.inputs.take_back(self._lent)
             if self._stopping is not None:
                 self._stopping.cancel()
-            await progress.close()
-        outcome = await self._outcome(done, metrics, micros, progress)
+            await self._progress.close()
+        self.outcome = await self._outcome(done, micros)
         if allowance is not None:
-            await allowance.cover(price_of(row, micros, outcome.units))
-        return outcome, done.container_lost
+            await allowance.cover(price_of(self.row, micros, self.outcome.units))
+        return self.outcome, done.container_lost
+
+    async def _begin(self) -> dict[str, Any]:
+        """Returns the input as the container gets it."""
+        if self.row.attempt > 1:
+            await self._forget_earlier_attempt()
+        input, self._lent = await self._seat.inputs.lend(self.row.account_id, self.row.input, self._seat.input_url)
+        self._began = monotonic()
+        return input
+
+    # --- from one process to the next ---
+
+    async def kept(self) -> dict[str, Any]:
+        """All that `resume` needs; nothing more happens to it here."""
+        kept: dict[str, Any] = {
+            "attempt": self.row.attempt,
+            "progress": await self._progress.suspend(),
+            "stop": self._stop_reason and [str(self._stop_reason), self._stop_asked],
+        }
+        if self.outcome is not None:
+            return {**kept, "outcome": asdict(self.outcome)}
+        if self._call is None:
+            # Nothing was sent: it begins anew.
+            self._seat.inputs.take_back(self._lent)
+            return kept
+        return {
+            **kept,
+            "call": self._call.as_dict(),
+            "began": self._began,
+            "was_taken": self.was_taken,
+            "metrics": self._metrics,
+            "lent": self._seat.inputs.lent(self._lent),
+        }
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Otherwise nobody knows how far it is, and the next program gives it up."""
+        return self.left.is_set() or self.outcome is not None
+
+    def resume(self, row: Row, kept: dict[str, Any]) -> bool:
+        """Then `drive` goes on from there, or there is an `outcome` to settle. False: it is another attempt's."""
+        if row.attempt != kept["attempt"]:
+            return False
+        self.row = row
+        self._progress = Progress(self._resources, row, self._seat.output_kind)
+        self._progress.resume(kept["progress"])
+        if "outcome" in kept:
+            fields = kept["outcome"]
+            code = fields["failure_code"] and FailureCode(fields["failure_code"])
+            self.outcome = Outcome(**{**fields, "status": PredictionStatus(fields["status"]), "failure_code": code})
+            return True
+        if "call" in kept:
+            self._call = Kept.of(kept["call"])
+            self._began, self.was_taken, self._metrics = kept["began"], kept["was_taken"], kept["metrics"]
+            self._lent = self._seat.inputs.lend_again(kept["lent"])
+        if kept["stop"]:
+            reason, self._stop_asked = kept["stop"]
+            self._stop_reason = FailureCode(reason) if reason in list(FailureCode) else reason
+            self._stopping = asyncio.create_task(self._stop())
+        return True
 
     def _allowance(self) -> tuple[Allowance | None, asyncio.Task | None]:
         """Keeps money held for it, where its Account may not spend without limit."""
         if self.row.held_nanos is None:
             return None, None
         allowance = Allowance(self._resources.database, self.row, self._run_out_of_money)
-        return allowance, asyncio.create_task(allowance.keep())
+        return allowance, asyncio.create_task(allowance.keep(self._began))
 
     def _run_out_of_money(self) -> None:
         log.info("no money left, canceling", prediction=self.prediction_id)
@@ -156,7 +228,7 @@ class Runner:
     def cancel(self, reason: FailureCode | str = "canceled") -> None:
         """Asks the container to stop, and ends it if it has not within the grace."""
         if self._stop_reason is None:
-            self._stop_reason = reason
+            self._stop_reason, self._stop_asked = reason, monotonic()
             self._stopping = asyncio.create_task(self._stop())
 
     def _time_out(self) -> None:
@@ -169,34 +241,47 @@ class Runner:
         return max(allowed, 0.0)
 
     async def _stop(self) -> None:
-        await self._seat.container.cancel(self.prediction_id)
-        await asyncio.sleep(self._resources.settings.cancel_grace_seconds)
+        until = self._stop_asked + self._resources.settings.cancel_grace_seconds
+        while monotonic() < until:
+            if await self._seat.container.cancel(self.prediction_id):
+                break
+            await asyncio.sleep(_CANCEL_AGAIN_SECONDS)
+        await asyncio.sleep(max(until - monotonic(), 0.0))
         log.warning("cancel ignored, ending the container", prediction=self.prediction_id)
         await self._seat.kill(self.prediction_id)
 
-    async def _listen(self, input: dict[str, Any], progress: Progress) -> tuple[Done, dict[str, Any]]:
-        metrics: dict[str, Any] = {}
-        async for event in self._seat.container.predict(self.prediction_id, input):
-            match event:
-                case Started():
-                    self.was_taken = True
-                case Output(chunk=chunk):
-                    progress.add_chunk(_without_nul(await self._as_references(chunk)))
-                case Log(text=text):
-                    progress.add_log(_without_nul(text))
-                case Metric(name=name, value=value, mode=mode):
-                    _record(metrics, name, value, mode)
-                case Done():
-                    return event, {**metrics, **event.metrics}
-            if progress.is_stale:
-                self.cancel("stale")
+    async def _listen(self, input: dict[str, Any]) -> Done:
+        try:
+            async for event in self._seat.container.predict(self.prediction_id, input, self._call):
+                if type(event) is Done:
+                    return event
+                await self._take_in(event)
+        except HandedOver as handed:
+            self._call = handed.kept
+            self.left.set()
+            # Whoever goes on is another process; here nothing of it may end.
+            await asyncio.get_running_loop().create_future()
         raise AssertionError("a container's events end with Done")
+
+    async def _take_in(self, event: Event) -> None:
+        match event:
+            case Started():
+                self.was_taken = True
+            case Output(chunk=chunk):
+                self._progress.add_chunk(_without_nul(await self._as_references(chunk)))
+            case Log(text=text):
+                self._progress.add_log(_without_nul(text))
+            case Metric(name=name, value=value, mode=mode):
+                _record(self._metrics, name, value, mode)
+        if self._progress.is_stale:
+            self.cancel("stale")
 
     async def _as_references(self, output: Any) -> Any:
         holds_files = self._seat.output_kind.holds_files
         return await self._seat.outputs.translate(self.row.account_id, self.row.id, output, holds_files)
 
-    async def _outcome(self, done: Done, metrics: dict[str, Any], micros: int, progress: Progress) -> Outcome:
+    async def _outcome(self, done: Done, micros: int) -> Outcome:
+        progress, metrics = self._progress, {**self._metrics, **done.metrics}
         status, error, code = self._verdict(done)
         output = await self._output(done, progress)
         if len(orjson.dumps(output)) > _MAX_OUTPUT_BYTES:

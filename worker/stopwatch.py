@@ -5,6 +5,7 @@ Whole microseconds by one monotonic clock, each in exactly one phase, so that no
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from core.money.pricing import MICROS_PER_SECOND
 from core.usage.instance_time import Counters
@@ -21,6 +22,15 @@ class Stopwatch:
         self._phase: str | None = None
         self._since = 0
         self._runs = 0
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """For `resume`, on the same machine."""
+        return {"counted": list(self._counted), "phase": self._phase, "since": self._since}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on as if it had never stopped. The runs of its phase are to be counted in again, by `running`."""
+        self._counted, self._phase, self._since = Counters(*state["counted"]), state["phase"], state["since"]
 
     def set_up(self) -> None:
         """The container has been started."""

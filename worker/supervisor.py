@@ -5,16 +5,16 @@ only once the container is gone, because that is when its GPUs are free.
 """
 
 import asyncio
+import os
 from typing import Any
 
-from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import predictions, queue
+from core import predictions
 from core.clock import monotonic
 from core.errors import MillraceError
-from core.lifecycle import FailureCode, InstanceStatus
+from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
 from core.log import get_logger
 from core.predictions import Outcome
 from core.schema import output_kind
@@ -26,16 +26,20 @@ from worker.place import ContainerLost, Place, Surroundings
 from worker.runner import Runner, Seat
 from worker.runtimes.base import ArtifactUnavailable, Container
 from worker.stopwatch import Stopwatch
+from worker.taking import Taking
 from worker.watching import until_lost
 
 log = get_logger()
 
 #: A container gets this long to exit by itself before it is killed.
 _STOP_GRACE_SECONDS = 5.0
-#: After Redis failed to answer, the next try.
+#: After Postgres failed to answer, the next try.
 _RETRY_SECONDS = 0.5
 #: Predictions of a container that died learn it from their connection; then its end is written down.
 _SETTLE_AFTER_LOSS_SECONDS = 10.0
+#: When another program takes over: to finish storing a chunk, or writing an end.
+_LEAVE_SECONDS = 10.0
+_LOOK_SECONDS = 0.02
 
 
 class InstanceSupervisor:
@@ -49,11 +53,10 @@ class InstanceSupervisor:
         self._endpoint = place.endpoint
         self._around = around
         self._database = around.resources.database
-        self._redis = around.resources.redis
-        self._free = row.slots
-        self._slot_freed = asyncio.Event()
-        self._tasks: set[asyncio.Task] = set()
-        self._drain = asyncio.Event()
+        self._taking = Taking(around.resources.redis, row.target, row.slots, self._begin)
+        self._tasks: dict[asyncio.Task, Runner] = {}
+        self._life: asyncio.Task | None = None
+        self._is_up = self._leaves = self._ends = False
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._has_worked = False
         self._killed_for: str | None = None
@@ -66,7 +69,7 @@ class InstanceSupervisor:
 
     def drain(self) -> None:
         """Take nothing new, finish what runs, then stop."""
-        self._drain.set()
+        self._taking.stop()
 
     def run_out_of_money(self) -> None:
         """Nobody pays for what runs any more."""
@@ -78,10 +81,13 @@ class InstanceSupervisor:
         """How long it has been in each phase, all its lives together."""
         return self._stopwatch.read()
 
-    async def hand_over(self) -> None:
-        """The node is leaving: what still runs goes back to the queue, or fails where that cannot be."""
-        for runner in list(self.runners.values()):
-            if runner.row is not None:
+    async def give_up(self) -> None:
+        """The time to finish is over: what still runs goes back to the queue, or fails where that cannot be."""
+        for task, runner in [*self._tasks.items()]:
+            if runner.row is not None and runner.outcome is None:
+                # Its container hears of it, and nothing more is heard from there.
+                task.cancel()
+                await asyncio.wait([task])
                 await self._interrupt(runner)
 
     def worked_lately(self) -> bool:
@@ -90,13 +96,20 @@ class InstanceSupervisor:
         return worked
 
     async def run(self, adopted: Container | None = None) -> None:
-        """The whole life. Never raises for anything that the container, or its artifact, does."""
+        """The whole life, or what is left of it after `resume`. Never raises for anything that the container, or its
+        artifact, does."""
         status = InstanceStatus(self._row.status)
+        self._life = asyncio.current_task()
         try:
-            await (self._boot.adopt(adopted, status) if adopted else self._boot.start())
-            await self._serve()
-            await self._observed.move(InstanceStatus.READY, InstanceStatus.DRAINING)
+            if not self._is_up:
+                await (self._boot.adopt(adopted, status) if adopted else self._boot.start())
+                self._is_up = True
+            if status is not InstanceStatus.DRAINING:
+                await self._serve()
+                await self._unless_leaving()
+                await self._observed.move(InstanceStatus.READY, InstanceStatus.DRAINING)
             await self._finish_running()
+            await self._unless_leaving()
         except (ContainerLost, SetupFailed, ArtifactUnavailable, MillraceError) as error:
             await self._fail(str(error))
         else:
@@ -105,11 +118,102 @@ class InstanceSupervisor:
         finally:
             self._endpoint.forget(self.id)
 
+    # --- from one program to the next ---
+
+    async def halt(self) -> None:
+        """Takes nothing new and leaves everything as it is; what runs goes on."""
+        self._leaves = True
+        await self._taking.stopped()
+
+    async def leave(self) -> dict[str, Any] | None:
+        """After `halt`: lets go of a container that is up, without it noticing; returns what `resume` needs. None: the
+        next program is to look at what there is, as if nobody had been here."""
+        if self._boot.container is None:
+            # Whatever makes its artifact ready is ended with it.
+            self._life.cancel()
+        if self._boot.container is None or self._ends:
+            await asyncio.wait([self._life], timeout=_LEAVE_SECONDS)
+            return None
+        if not self._is_up:
+            return None
+        runs = {runner.prediction_id: await runner.kept() for runner in await self._stand_still()}
+        return {"manners": self._boot.cog.manners, "stopwatch": self._stopwatch.state, "runs": runs}
+
+    async def _stand_still(self) -> list[Runner]:
+        """Those that have not ended. What can neither stand still nor end is given up by the next program."""
+        deadline = monotonic() + _LEAVE_SECONDS
+        while moving := {task: runner for task, runner in self._tasks.items() if not runner.left.is_set()}:
+            self._boot.cog.leave()
+            if monotonic() > deadline:
+                log.warning("runs do not stand still", instance=self.id, count=len(moving))
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        for task in moving:
+            task.cancel()
+            await asyncio.wait([task])
+        still = [runner for runner in self._tasks.values() if runner.left.is_set()]
+        return still + [runner for runner in moving.values() if runner.outcome is not None]
+
+    async def _unless_leaving(self) -> None:
+        """What comes next is for another program to do."""
+        if self._leaves:
+            await asyncio.get_running_loop().create_future()
+
+    async def resume(self, container: Container, kept: dict[str, Any]) -> None:
+        """Takes over what `leave` has let go of; then `run` goes on."""
+        self._boot.resume(container, kept["manners"])
+        self._stopwatch.resume(kept["stopwatch"])
+        for id, run in kept["runs"].items():
+            runner = Runner(self._around.resources, self._seat(), id)
+            row = await self._find(id)
+            if row is not None and runner.resume(row, run):
+                self._run(runner)
+            else:
+                log.warning("not gone on with: it is not ours any more", prediction=id)
+                await self._hang_up(id, run)
+        # Until each has counted itself in.
+        await asyncio.sleep(0)
+        self._stopwatch.ready()
+        self._is_up = True
+
+    async def _find(self, prediction_id: str) -> Row | None:
+        """None: it is not ours any more."""
+        while True:
+            try:
+                async with self._database.autocommit() as tx:
+                    row = await predictions.find(tx, prediction_id)
+            except SQLAlchemyError as error:
+                log.warning("prediction not found, will try again", prediction=prediction_id, error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            runs = row is not None and row.status == PredictionStatus.PROCESSING
+            return row if runs and row.node_boot_id == self._around.boot_id else None
+
+    async def _hang_up(self, prediction_id: str, run: dict[str, Any]) -> None:
+        """Newer Cog cancels what nobody listens to, older Cog what it is told to."""
+        if (line := run.get("call") and run["call"]["line"]) is not None:
+            os.close(line["fd"])
+        await self._boot.cog.cancel(prediction_id)
+
     # --- serving ---
 
     async def _serve(self) -> None:
         """Until `drain`. Raises `ContainerLost`."""
-        seat = Seat(
+        taking, watching = asyncio.create_task(self._taking.run()), asyncio.create_task(self._watch())
+        try:
+            await asyncio.wait([taking, watching, self._lost], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watching.cancel()
+            await self._taking.stopped()
+            await asyncio.wait([taking, watching])
+        if self._lost.done():
+            raise ContainerLost(self._lost.result())
+        for task in (taking, watching):
+            if not task.cancelled():
+                task.result()
+
+    def _seat(self) -> Seat:
+        return Seat(
             instance_id=self.id,
             boot_id=self._around.boot_id,
             version=self._version,
@@ -120,52 +224,21 @@ class InstanceSupervisor:
             outputs=self._around.outputs,
             kill=self._kill,
         )
-        taking = asyncio.create_task(self._take_predictions(seat))
-        watching = asyncio.create_task(self._watch())
-        draining = asyncio.create_task(self._drain.wait())
-        try:
-            done, _ = await asyncio.wait([taking, watching, draining, self._lost], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (taking, watching, draining):
-                task.cancel()
-            await asyncio.wait([taking, watching, draining])
-        if self._lost.done():
-            raise ContainerLost(self._lost.result())
-        for task in done - {draining}:
-            task.result()
 
-    async def _take_predictions(self, seat: Seat) -> None:
-        announced = 0.0
-        while True:
-            try:
-                if monotonic() - announced > queue.SERVING_SECONDS / 3:
-                    await queue.announce(self._redis, self.target)
-                    announced = monotonic()
-                if not self._free:
-                    self._slot_freed.clear()
-                    await self._slot_freed.wait()
-                wanted = self._free
-                ids = await queue.take(self._redis, self.target, wanted)
-                for id in ids:
-                    if id not in self.runners:  # Queued again while its start was under way.
-                        self._run(Runner(self._around.resources, seat, id))
-                # Fewer than wanted: the queue is empty, and rings when it is not.
-                if len(ids) < wanted:
-                    await queue.wait(self._redis, self.target)
-            except (RedisError, OSError) as error:
-                log.warning("queue not answering", target=self.target, error=str(error))
-                await asyncio.sleep(_RETRY_SECONDS)
+    def _begin(self, prediction_id: str) -> None:
+        if prediction_id not in self.runners:  # Queued again while its start was under way.
+            self._run(Runner(self._around.resources, self._seat(), prediction_id))
 
     def _run(self, runner: Runner) -> None:
-        self._free -= 1
+        self._taking.free -= 1
         self._has_worked = True
         self.runners[runner.prediction_id] = runner
         task = asyncio.create_task(self._run_one(runner))
-        self._tasks.add(task)
+        self._tasks[task] = runner
         task.add_done_callback(self._ran)
 
     def _ran(self, task: asyncio.Task) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         if not task.cancelled() and task.exception() is not None:
             log.error("a run broke", instance=self.id, exc_info=task.exception())
 
@@ -188,13 +261,14 @@ class InstanceSupervisor:
     async def _drive(self, runner: Runner) -> tuple[Outcome | None, bool]:
         """The slot is free for the next one while this one's end is still being written."""
         try:
-            if await runner.start() is None:
+            if runner.outcome is not None:
+                return runner.outcome, False
+            if runner.row is None and await runner.start() is None:
                 return None, False
             with self._stopwatch.running():
                 return await runner.drive()
         finally:
-            self._free += 1
-            self._slot_freed.set()
+            self._taking.freed()
 
     async def _interrupt(self, runner: Runner) -> None:
         async with self._database.transaction() as tx:
@@ -222,6 +296,7 @@ class InstanceSupervisor:
                 raise ContainerLost(self._lost.result())
 
     async def _fail(self, reason: str) -> None:
+        self._ends = True
         log.warning("instance failed", instance=self.id, target=self.target, reason=reason)
         logs = await self._boot.logs()
         await self._remove_container()
@@ -235,5 +310,6 @@ class InstanceSupervisor:
                 return
 
     async def _remove_container(self) -> None:
+        self._ends = True
         self._stopwatch.stop()
         await self._boot.remove(_STOP_GRACE_SECONDS)

@@ -7,6 +7,7 @@ copied, sizes are bounded, and nothing it does raises out of `CogContainer.predi
 from worker.cog.client import CogContainer, SetupFailed
 from worker.cog.health import Health
 from worker.cog.hooks import HookInbox
+from worker.cog.leaving import HandedOver, Kept
 from worker.cog.outcome import wants_files_inline
 
-__all__ = ["CogContainer", "Health", "HookInbox", "SetupFailed", "wants_files_inline"]
+__all__ = ["CogContainer", "HandedOver", "Health", "HookInbox", "Kept", "SetupFailed", "wants_files_inline"]

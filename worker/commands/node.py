@@ -1,10 +1,17 @@
-"""`python -m worker node`: runs containers on this machine."""
+"""`python -m worker node`: runs containers on this machine.
+
+SIGTERM ends it; SIGHUP puts a new program in its place, and what runs goes on.
+"""
 
 import asyncio
+import signal
+from functools import partial
+from typing import Any
 
 from core.log import get_logger
 from core.resources import Resources
 from core.settings import Settings
+from worker import handover
 from worker.commands.running import run
 from worker.node import LeaseLost, Node
 from worker.runtimes.base import Runtime
@@ -15,16 +22,20 @@ log = get_logger()
 
 
 def main(settings: Settings) -> int:
+    kept = handover.inherited()
     try:
-        run(_node, settings)
+        run(partial(_node, kept), settings)
     except LeaseLost as error:
         log.error("node ends", reason=str(error))
         return 1
     return 0
 
 
-async def _node(resources: Resources, stop: asyncio.Event) -> None:
-    await Node(resources, await runtimes(resources)).run(stop)
+async def _node(kept: dict[str, Any] | None, resources: Resources, stop: asyncio.Event) -> None:
+    restart = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, restart.set)
+    handover.listen()
+    await Node(resources, await runtimes(resources), kept).run(stop, restart)
 
 
 async def runtimes(resources: Resources) -> list[Runtime]:
