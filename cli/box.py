@@ -92,6 +92,8 @@ class Box:
         if own.postgres and (server := own.postgres.leftover()):
             await end_process(server, processes.postgres(own).stop_signal)
         checks.port_free(self._settings.host, self._settings.port)
+        if self._settings.gateway_port:
+            checks.port_free(self._settings.host, self._settings.gateway_port, "MILLRACE_GATEWAY_PORT")
         current.detail = str(self._settings.data)
         return own
 
@@ -121,10 +123,11 @@ class Box:
             raise Refusal(str(error)) from None
 
     async def _start_processes(self, own: Installation, forge: Forge) -> None:
-        for name in processes.PROCESSES:
+        names = processes.wanted(self._settings)
+        for name in names:
             health.forget(self._settings, name)
             await self._supervisor.start(processes.process(forge, name))
-        for name in processes.PROCESSES:
+        for name in names:
             await self._until(name, partial(self._is_healthy, own, name))
 
     async def _is_healthy(self, own: Installation, name: str) -> bool:

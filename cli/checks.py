@@ -65,7 +65,7 @@ def only_one(data: Path) -> Iterator[None]:
         yield
 
 
-def port_free(host: str, port: int) -> None:
+def port_free(host: str, port: int, setting: str = "MILLRACE_PORT") -> None:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -73,9 +73,9 @@ def port_free(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise Refusal(f"Port {port} is in use{_by_whom(port)}; stop that, or set MILLRACE_PORT.") from None
+            raise Refusal(f"Port {port} is in use{_by_whom(port)}; stop that, or set {setting}.") from None
         raise Refusal(
-            f"The api cannot listen on {host} port {port} ({error.strerror}); set MILLRACE_HOST or MILLRACE_PORT."
+            f"Nobody can listen on {host} port {port} ({error.strerror}); set MILLRACE_HOST or {setting}."
         ) from None
 
 

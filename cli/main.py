@@ -16,11 +16,13 @@ from cli.errors import Refusal
 from cli.installation import installation
 from cli.up import up as run_up
 from core import health as signs
-from core.settings import get_settings
+from core.settings import get_settings, process_environment
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 token = typer.Typer(no_args_is_help=True, help="Tokens that clients show to the api.")
 commands.add_typer(token, name="token")
+join_token = typer.Typer(no_args_is_help=True, help="Tokens with which other machines join as nodes.")
+commands.add_typer(join_token, name="join-token")
 account = typer.Typer(no_args_is_help=True, help="Accounts, past the api.")
 commands.add_typer(account, name="account")
 billing = typer.Typer(no_args_is_help=True, help="Money: wallets, what moves them, and prices. Amounts are dollars.")
@@ -96,6 +98,53 @@ def revoke(
 ) -> None:
     """Revoke a token; within 2 seconds nobody is let in by it."""
     _replace_with("cli.tokens", "revoke", account, id)
+
+
+@commands.command()
+def join(
+    token: Annotated[str, typer.Argument(help="What `millrace join-token create` printed on the other machine.")],
+) -> None:
+    """Work as a node of the installation that made this token, until told to stop; later on without the token."""
+    settings = get_settings()
+    checks.linux()
+    checks.writable(settings.data)
+    environment = {**process_environment(), "MILLRACE_JOIN": token}
+    os.execve(sys.executable, [sys.executable, "-m", "worker", "node"], environment)
+
+
+@join_token.command("create")
+def create_join_token(
+    name: Annotated[str, typer.Option(help="What it is for, to tell it from others.")] = "",
+    expires: Annotated[str, typer.Option(help="How long machines may join with it, like 2h or 7d.")] = "24h",
+    uses: Annotated[int, typer.Option(help="How many machines may join with it.", min=1, max=10_000)] = 1,
+    address: Annotated[str, typer.Option(help="host:port by which they reach this machine. Default: found out.")] = "",
+) -> None:
+    """Make a join token and print it; it is shown this once."""
+    _replace_with("cli.joining", "create", name, expires, str(uses), address)
+
+
+@join_token.command("list")
+def list_join_tokens() -> None:
+    """Show the join tokens there are, and how often each was used."""
+    _replace_with("cli.joining", "list")
+
+
+@join_token.command("revoke")
+def revoke_join_token(id: Annotated[str, typer.Argument(help="As `millrace join-token list` shows it.")]) -> None:
+    """Let nobody join with it any more. Who has joined stays."""
+    _replace_with("cli.joining", "revoke", id)
+
+
+@commands.command("joined")
+def list_joined() -> None:
+    """Show which nodes have joined, from where, and how long their certificates last."""
+    _replace_with("cli.joining", "joined")
+
+
+@commands.command()
+def expel(node: Annotated[str, typer.Argument(help="Its name, as `millrace joined` shows it.")]) -> None:
+    """Let a node that has joined in no more, and cut its connections."""
+    _replace_with("cli.joining", "expel", node)
 
 
 @account.command("create")

@@ -1,8 +1,12 @@
-"""Days and moments as people write them in commands."""
+"""Days, moments and how long something lasts, as people write and read them in commands."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 from cli.errors import Refusal
+
+_DURATION = re.compile(r"([1-9]\d{0,4})([hd])")
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 def moment(text: str) -> datetime | None:
@@ -14,3 +18,15 @@ def moment(text: str) -> datetime | None:
     except ValueError:
         raise Refusal(f"{text!r} is no moment: write it like 2026-01-31 or 2026-01-31T12:00:00Z.") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def duration(text: str) -> timedelta:
+    """Raises `Refusal`."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise Refusal(f"A token cannot be valid for {text!r}: give hours or days, like 12h or 90d.")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -6,6 +6,7 @@ from pathlib import Path
 from cli.installation import Installation
 from cli.launching import Forge, Module, Program
 from cli.supervisor import Service
+from core.settings import Settings
 
 #: Millrace's own, in the order in which they start; they stop in the opposite one, so that nothing new comes in first.
 PROCESSES = {
@@ -15,14 +16,21 @@ PROCESSES = {
     "node": ("worker", "node"),
     "api": ("api",),
 }
+#: Only where other machines may join.
+GATEWAY = {"gateway": ("api.gateway",)}
 _GRACE_SECONDS = {
     "node": 25.0,  # It finishes what runs.
     "jobs": 3.0,  # Building an environment may take minutes; the next start does it again.
 }
 
 
+def wanted(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Those of this installation."""
+    return {**PROCESSES, **GATEWAY} if settings.gateway_port else PROCESSES
+
+
 def process(forge: Forge, name: str) -> Service:
-    module, *arguments = PROCESSES[name]
+    module, *arguments = {**PROCESSES, **GATEWAY}[name]
     return Service(name, Module(forge, module, arguments), grace_seconds=_GRACE_SECONDS.get(name, 10.0))
 
 

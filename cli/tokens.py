@@ -1,9 +1,8 @@
 """`millrace token create|list|revoke`: an operator's way to tokens, past the api, which would ask for one."""
 
-import re
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -11,6 +10,7 @@ from rich.text import Text
 from sqlalchemy import Row
 
 from cli.errors import Refusal
+from cli.moments import duration, shown
 from cli.operating import account_named, operate
 from core.clock import now
 from core.database import Transaction
@@ -19,10 +19,6 @@ from core.ids import new_id
 from core.people import tokens
 from core.people.tokens import EVERY_SCOPE, Scope
 from core.resources import Resources
-
-_DURATION = re.compile(r"([1-9]\d{0,4})([hd])")
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1)}
-
 
 # In a pipe there is no width to fit into: whoever reads it there wants whole lines.
 _PIPE_COLUMNS = 1000
@@ -39,7 +35,7 @@ async def list_all(tx: Transaction, username: str) -> Table:
     whole = [Column(name, no_wrap=True) for name in ("id", "token")]
     table = Table(*whole, "name", "scopes", "last used", "valid", box=None, pad_edge=False)
     for row in await tokens.list_page(tx, (await account_named(tx, username)).id):
-        last_used = _moment(row.last_used_at) if row.last_used_at else "never"
+        last_used = shown(row.last_used_at) if row.last_used_at else "never"
         table.add_row(row.id, f"{row.prefix}…", Text(row.name), " ".join(row.scopes), last_used, _validity(row))
     return table
 
@@ -65,24 +61,15 @@ def _scopes(names: Sequence[str]) -> Sequence[Scope]:
 
 def _expiry(lifetime: str) -> datetime | None:
     """Raises `Refusal`."""
-    if not lifetime:
-        return None
-    found = _DURATION.fullmatch(lifetime)
-    if found is None:
-        raise Refusal(f"A token cannot be valid for {lifetime!r}: give hours or days, like 12h or 90d.")
-    return now() + int(found[1]) * _UNITS[found[2]]
+    return now() + duration(lifetime) if lifetime else None
 
 
 def _validity(row: Row) -> str:
     if row.revoked_at is not None:
-        return f"revoked {_moment(row.revoked_at)}"
+        return f"revoked {shown(row.revoked_at)}"
     if row.expires_at is None:
         return "until revoked"
-    return f"{'until' if row.expires_at > now() else 'expired'} {_moment(row.expires_at)}"
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+    return f"{'until' if row.expires_at > now() else 'expired'} {shown(row.expires_at)}"
 
 
 def main() -> int:
@@ -91,8 +78,8 @@ def main() -> int:
 
     async def work(resources: Resources) -> None:
         async with resources.database.transaction() as tx:
-            shown = await _VERBS[verb](tx, *arguments)
-        Console(highlight=False, markup=False, width=width).print(shown, soft_wrap=isinstance(shown, str))
+            answer = await _VERBS[verb](tx, *arguments)
+        Console(highlight=False, markup=False, width=width).print(answer, soft_wrap=isinstance(answer, str))
 
     return operate(work)
 

@@ -27,6 +27,8 @@ from core.errors import NotFound, TooLarge
 from core.ids import new_id, new_secret
 from core.log import get_logger
 from core.people import audit
+from core.remote_files import SCHEME as REMOTE
+from core.remote_files import RemoteStore
 from core.settings import Settings
 from core.tables import File
 
@@ -53,8 +55,11 @@ class FileStore:
 
     def __init__(self, settings: Settings) -> None:
         url = settings.file_store_url
+        self._store: ObjectStore | RemoteStore
         if url.startswith("file://"):
-            self._store: ObjectStore = LocalStore(url.removeprefix("file://"), mkdir=True)
+            self._store = LocalStore(url.removeprefix("file://"), mkdir=True)
+        elif url.startswith(REMOTE):
+            self._store = RemoteStore(url)
         else:
             self._store = from_url(url)
 
@@ -81,12 +86,15 @@ class FileStore:
         except (NotFoundError, FileNotFoundError):
             return
 
-    async def has_bundle(self, digest: str) -> bool:
+    async def has(self, key: str) -> bool:
         try:
-            await self._store.head_async(_bundle_key(digest))
+            await self._store.head_async(key)
         except (NotFoundError, FileNotFoundError):
             return False
         return True
+
+    async def has_bundle(self, digest: str) -> bool:
+        return await self.has(_bundle_key(digest))
 
     async def put_bundle(self, digest: str, archive: Path) -> None:
         await self.put(_bundle_key(digest), archive)

@@ -50,7 +50,7 @@ class Authority:
         builder = self._builder(_name(GATEWAY_NAME), key.public_key(), _AUTHORITY_LIFETIME, _usage(server=True))
         return _key_pem(key) + _pem(self._sign(builder.add_extension(names, critical=False)))
 
-    def sign_node(self, request: str, id: str, name: str) -> str:
+    def sign_node(self, request: str, id: str, name: str, lifetime: timedelta = NODE_LIFETIME) -> str:
         """For the key that asks, whatever else is in the request. Raises `Invalid`."""
         try:
             asked = x509.load_pem_x509_csr(request.encode())
@@ -60,7 +60,7 @@ class Authority:
         if not proven or not isinstance(asked.public_key(), ec.EllipticCurvePublicKey):
             raise Invalid("What asks for a certificate is no request of a node.")
         subject = _name(name, id)
-        return _pem(self._sign(self._builder(subject, asked.public_key(), NODE_LIFETIME, _usage(server=False))))
+        return _pem(self._sign(self._builder(subject, asked.public_key(), lifetime, _usage(server=False))))
 
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: timedelta, usage: x509.ExtensionType
@@ -111,10 +111,10 @@ def _make_authority(file: Path) -> None:
 # --- on a node --------------------------------------------------------------------------------------------------------
 
 
-def new_request(name: str) -> tuple[str, str]:
-    """A new key, and what asks for its certificate; both in PEM."""
+def new_request() -> tuple[str, str]:
+    """A new key, and what asks for its certificate; both in PEM. For whom it is, the authority knows better."""
     key = _new_key()
-    request = x509.CertificateSigningRequestBuilder().subject_name(_name(name)).sign(key, hashes.SHA256())
+    request = x509.CertificateSigningRequestBuilder().subject_name(_name("node")).sign(key, hashes.SHA256())
     return _key_pem(key), request.public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -130,11 +130,6 @@ def expiry(certificate: str) -> datetime:
 def is_due(certificate: str) -> bool:
     """Whether it is time for the next one."""
     return expiry(certificate) - now() < RENEW_BEFORE
-
-
-def node_expiry() -> datetime:
-    """Of a certificate that is signed now."""
-    return (now() + NODE_LIFETIME).replace(microsecond=0)
 
 
 def _new_key() -> ec.EllipticCurvePrivateKey:

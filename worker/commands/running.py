@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 
 import uvloop
@@ -9,6 +10,7 @@ import uvloop
 from core import collector
 from core.resources import Resources, open_resources
 from core.settings import Settings
+from worker.joining.membership import NotAMember, membership
 
 Main = Callable[[Resources, asyncio.Event], Awaitable[None]]
 
@@ -16,7 +18,10 @@ Main = Callable[[Resources, asyncio.Event], Awaitable[None]]
 def run(main: Main, settings: Settings) -> None:
     """`main` returns soon after its event is set."""
     collector.relax()
-    uvloop.run(_run(main, settings))
+    try:
+        uvloop.run(_run(main, settings))
+    except NotAMember as error:
+        sys.exit(str(error))
 
 
 async def _run(main: Main, settings: Settings) -> None:
@@ -24,5 +29,5 @@ async def _run(main: Main, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with open_resources(settings) as resources:
+    async with membership(settings) as settings, open_resources(settings) as resources:
         await main(resources, stop)
