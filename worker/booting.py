@@ -5,16 +5,38 @@ import asyncio
 from sqlalchemy import Row
 
 from core.clock import monotonic
+from core.errors import MillraceError
 from core.lifecycle import InstanceStatus
+from core.log import get_logger
 from core.schema import output_schema
-from worker.cog import CogContainer, Health, wants_files_inline
+from worker.cog import CogContainer, Health, SetupFailed, wants_files_inline
+from worker.cog.client import ENDED
 from worker.observed import ObservedState
 from worker.place import ContainerLost, Place, Surroundings
 from worker.runtimes.base import Artifact, Container, ContainerSpec
+from worker.setup_log import readable
 from worker.stopwatch import Stopwatch
+
+log = get_logger()
 
 #: An adopted container is looked at this often until it is idle.
 _LOOK_SECONDS = 0.1
+#: What a setup has printed so far is written this often.
+_LOGS_SECONDS = 1.0
+
+
+class Phases:
+    """Seconds that each phase of a boot took, by one monotonic clock; see `core.boots`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = monotonic()
+
+    def end(self, phase: str) -> None:
+        """Ends it, unless it has ended, and begins the next one."""
+        if f"{phase}_seconds" not in self.seconds:
+            now = monotonic()
+            self.seconds[f"{phase}_seconds"], self._since = now - self._since, now
 
 
 class Boot:
@@ -42,35 +64,29 @@ class Boot:
     async def start(self) -> None:
         """`pending -> starting -> ready`. Raises what can go wrong with an artifact or a setup."""
         await self._observed.move(InstanceStatus.PENDING, InstanceStatus.STARTING)
-        began = monotonic()
+        phases = Phases()
         artifact = artifact_of(self._version)
         await self._runtime.ensure(artifact)
+        phases.end("pull")
         self.container = await self._runtime.start(self._spec(artifact))
+        phases.end("create")
         self._stopwatch.set_up()
         self.cog = self._client(self.container)
-        health = await self.cog.wait_until_ready(self._version.setup_timeout_seconds, self.exit_reason)
-        self._stopwatch.ready()
-        await self._observed.move(
-            InstanceStatus.STARTING,
-            InstanceStatus.READY,
-            setup_logs=health.setup_logs or await self.logs(),
-            setup_seconds=monotonic() - began,
-        )
+        await self._set_up(phases)
 
     async def adopt(self, container: Container, status: InstanceStatus) -> None:
         """Takes over the container that an earlier life of this node left behind, once it is idle again."""
         self.container, self.cog = container, self._client(container)
-        grace = self._around.resources.settings.cancel_grace_seconds
-        if status not in (InstanceStatus.STARTING, InstanceStatus.READY):
-            raise ContainerLost("Its node restarted while it was stopping.")
         if status is InstanceStatus.STARTING:
             self._stopwatch.set_up()
-        timeout = self._version.setup_timeout_seconds if status is InstanceStatus.STARTING else grace
-        health = await self.cog.wait_until_ready(timeout, self.exit_reason)
-        self._stopwatch.ready()
-        await self._until_idle(health, grace)
-        if status is InstanceStatus.STARTING:
-            await self._observed.move(status, InstanceStatus.READY, setup_logs=health.setup_logs)
+            await self._set_up(Phases())
+        elif status is InstanceStatus.READY:
+            grace = self._around.resources.settings.cancel_grace_seconds
+            health = await self._until_ready(grace, Phases())
+            self._stopwatch.ready()
+            await self._until_idle(health, grace)
+        else:
+            raise ContainerLost("Its node restarted while it was stopping.")
 
     def resume(self, container: Container, manners: dict[str, bool]) -> None:
         """Takes over a container that the program before this one has let go of, at work or not."""
@@ -82,13 +98,58 @@ class Boot:
         ended = await self._runtime.exited(self.container)
         return ended and ended.reason
 
+    async def ended(self) -> None:
+        """Returns as soon as the container is said to have ended, which may never be."""
+        try:
+            await self._runtime.ended(self.container)
+        except MillraceError as error:
+            log.warning("end of a container not waited for", instance=self._row.id, error=str(error))
+
     async def logs(self) -> str:
-        return await self._runtime.logs(self.container) if self.container else ""
+        return readable(await self._runtime.logs(self.container)) if self.container else ""
 
     async def remove(self, grace_seconds: float) -> None:
         """When this returns, there is no container, and its GPUs are free."""
         if self.container is not None:
             await self._runtime.stop(self.container, grace_seconds)
+
+    async def _set_up(self, phases: Phases) -> None:
+        telling = asyncio.create_task(self._tell_logs())
+        try:
+            health = await self._until_ready(self._version.setup_timeout_seconds, phases)
+        finally:
+            telling.cancel()
+            await asyncio.wait([telling])
+        phases.end("setup")
+        self._stopwatch.ready()
+        logs = health.setup_logs or await self.logs()
+        await self._observed.move(InstanceStatus.STARTING, InstanceStatus.READY, setup_logs=logs, **phases.seconds)
+
+    async def _until_ready(self, seconds: float, phases: Phases) -> Health:
+        """Raises `SetupFailed`, and does so at once where the container ends."""
+        looking = self.cog.wait_until_ready(seconds, self.exit_reason, lambda _health: phases.end("boot"))
+        ready, ended = asyncio.create_task(looking), asyncio.create_task(self.ended())
+        try:
+            await asyncio.wait([ready, ended], return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done() and (reason := await self.exit_reason()):
+                raise SetupFailed(ENDED.format(reason=reason))
+            return await ready
+        finally:
+            ready.cancel()
+            ended.cancel()
+
+    async def _tell_logs(self) -> None:
+        told = ""
+        while True:
+            await asyncio.sleep(_LOGS_SECONDS)
+            try:
+                logs = await self.logs()
+            except MillraceError as error:
+                log.warning("logs of a setup not read", instance=self._row.id, error=str(error))
+                continue
+            if logs != told:
+                await self._observed.note_logs(logs)
+                told = logs
 
     async def _until_idle(self, health: Health, seconds: float) -> None:
         """Losing its node cancels what a container ran; one that does not heed that is in nobody's hands."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import fleet
+from core import boots, fleet
 from core.database import Database
 from core.lifecycle import InstanceStatus
 from core.log import get_logger
@@ -38,3 +38,11 @@ class ObservedState:
             except SQLAlchemyError as error:
                 log.warning("instance state not written, will try again", instance=self._id, error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def note_logs(self, logs: str) -> None:
+        """What its setup has printed so far. Not worth another try: more will follow."""
+        try:
+            async with self._database.transaction() as tx:
+                await boots.note_logs(tx, self._id, logs)
+        except SQLAlchemyError as error:
+            log.warning("logs of a setup not written", instance=self._id, error=str(error))

@@ -275,7 +275,7 @@ class InstanceSupervisor:
             await predictions.interrupt(tx, runner.prediction_id, runner.row.attempt, self._version.allows_retry)
 
     async def _watch(self) -> None:
-        self._lose(await until_lost(self.id, self._boot.cog, self._boot.exit_reason, lambda: not self.runners))
+        self._lose(await until_lost(self.id, self._boot, lambda: not self.runners))
 
     def _lose(self, reason: str) -> None:
         if not self._lost.done():

@@ -88,7 +88,8 @@ def whole_life_is_charged(instance: Row, records: list[Row], run: Row) -> None:
         "idle": instance.idle_micros,
         "active": instance.active_micros,
     }
-    assert 0 < charged["setup"] <= instance.setup_seconds * MICROS_PER_SECOND
+    booted = instance.create_seconds + instance.boot_seconds + instance.setup_seconds
+    assert 0 < charged["setup"] <= booted * MICROS_PER_SECOND
     assert charged["idle"] > 0
     assert charged["active"] >= run.micros
     life = (instance.ended_at - instance.created_at).total_seconds()

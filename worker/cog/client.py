@@ -26,13 +26,15 @@ from worker.events import Done, Event, Started
 HEALTH_TIMEOUT = aiohttp.ClientTimeout(total=7.0)
 CONTROL_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 MAX_HEALTH_BYTES = 16 * 1024 * 1024
-READY_POLL_SECONDS = (0.05, 0.1)
+# Each pause is a tenth of the wait so far, so that looking delays no boot by more than that.
+READY_POLL_SECONDS = (0.01, 0.1)
 # Cog answers the last prediction before it frees the slot, mostly under 5 ms before.
 BUSY_RETRY_SECONDS = 2.0
 BUSY_PAUSE_SECONDS = (0.001, 0.005)
 # A model may be silent for hours: ask the container whether it is still at it.
 SILENT_SECONDS = 1.0
 
+ENDED = "The container ended before it was ready: {reason}"
 PREDICTION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -84,18 +86,28 @@ class CogContainer:
         self._streams = health.streams and not self._refuses_streams
         return health
 
-    async def wait_until_ready(self, timeout: float, exited: Callable[[], Awaitable[str | None]]) -> Health:
-        """Poll until it takes predictions. Raises SetupFailed when it never will, or not within `timeout` seconds."""
+    async def wait_until_ready(
+        self,
+        timeout: float,
+        exited: Callable[[], Awaitable[str | None]],
+        answered: Callable[[Health], None] = lambda health: None,
+    ) -> Health:
+        """Poll until it takes predictions. Raises SetupFailed when it never will, or not within `timeout` seconds.
+
+        `answered` is told what it answers meanwhile.
+        """
         deadline = time.monotonic() + timeout
         pause, slowest = READY_POLL_SECONDS
         while True:
             health = await self.health()
+            if health.status != "unknown":
+                answered(health)
             if health.accepts_predictions and health.status != "unhealthy":
                 return health
             if health.recycle:
                 raise SetupFailed(outcome.explain_setup(health.setup_logs), health.setup_logs)
-            if reason := await exited():
-                raise SetupFailed(f"The container ended before it was ready: {reason}", health.setup_logs)
+            if health.status == "unknown" and (reason := await exited()):
+                raise SetupFailed(ENDED.format(reason=reason), health.setup_logs)
             if time.monotonic() > deadline:
                 said = health.error or f"it still says {health.status}"
                 raise SetupFailed(f"The model was not ready after {timeout:g} s: {said}", health.setup_logs)

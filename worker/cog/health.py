@@ -18,8 +18,8 @@ STATUSES: dict[str, Status] = {
 FIRST_STREAMING_VERSION = (0, 21)
 # Newer Cog says UNHEALTHY both when the model's own healthcheck() says no, which may pass, and when its worker is dead.
 DEAD_WORKER = re.compile(r"protocol error|channel closed|Worker crashed", re.IGNORECASE)
-# Newer Cog mixes its own lines into the logs of setup.
-RUNTIME_LINE = re.compile(r"^\[coglet[^\]\n]*\] .*\n?", re.MULTILINE)
+# Newer Cog mixes its own lines into the logs of setup, and names itself before the model's, too.
+RUNTIME_LINE = re.compile(r"^\[coglet(?!::setup\])[^\]\n]*\] .*\n?|^\[coglet::setup\] ", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,9 @@ class Runtime(Protocol):
     async def exited(self, container: Container) -> Exit | None:
         """None while it runs."""
 
+    async def ended(self, container: Container) -> None:
+        """Returns as soon as it seems to have ended, which `exited` then says; if that is not heard of, never."""
+
     async def logs(self, container: Container, tail_bytes: int = 65536) -> str:
         """The end of what it wrote to stdout and stderr."""
 

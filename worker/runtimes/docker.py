@@ -38,6 +38,7 @@ from core.errors import Unavailable
 from core.settings import Settings
 from worker.runtimes import addresses, exits, launch
 from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec, Exit
+from worker.runtimes.departures import Departures, Stream
 
 T = TypeVar("T")
 GIB = 1024**3
@@ -46,6 +47,8 @@ GIB = 1024**3
 ENGINE_SECONDS = 60
 # An image of tens of GB reports progress while it travels, but may extract one large layer in silence.
 PULL_SILENCE_SECONDS = 900
+# Where nothing ends, the engine says nothing; it is asked anew, lest a dead connection be waited on for ever.
+EVENTS_SILENCE_SECONDS = 3600
 # Two pulls share the disk and the line well, and leave threads for everything else.
 CONCURRENT_PULLS = 2
 # After `stop` the engine may still be unmounting.
@@ -82,6 +85,7 @@ class DockerRuntime:
         self._connecting = asyncio.Lock()
         self._network_lock = asyncio.Lock()
         self._pulls = asyncio.Semaphore(CONCURRENT_PULLS)
+        self._departures = Departures(self._listen)
 
     async def answers(self) -> bool:
         """Whether a Docker engine is there at all."""
@@ -136,6 +140,12 @@ class DockerRuntime:
             return Exit(None, "The container was removed behind the node's back.")
         return _exit_of(found.attrs)
 
+    async def ended(self, container: Container) -> None:
+        while True:
+            await self._departures.of(container.id)
+            if await self.exited(container) is not None:
+                return
+
     async def logs(self, container: Container, tail_bytes: int = 65536) -> str:
         found = await self._find(container)
         if found is None:
@@ -149,6 +159,7 @@ class DockerRuntime:
             await self._call("stop a container", lambda _client: _stop(found, math.ceil(grace_seconds)))
 
     async def close(self) -> None:
+        await asyncio.to_thread(self._departures.close)
         if self._client is not None:
             await asyncio.to_thread(self._client.close)
 
@@ -164,6 +175,11 @@ class DockerRuntime:
             if self._client is None:
                 self._client = await asyncio.to_thread(docker.from_env, timeout=ENGINE_SECONDS)
             return self._client
+
+    def _listen(self) -> Stream:
+        labels = [f"{key}={value}" for key, value in self._labels.items()]
+        ends = {"type": "container", "event": ["die", "destroy"], "label": labels}
+        return docker.from_env(timeout=EVENTS_SILENCE_SECONDS).events(decode=True, filters=ends)
 
     async def _pull(self, repository: str, digest: str) -> None:
         try:

@@ -28,7 +28,7 @@ from worker.inspection import Inspection, inspect_project
 from worker.instances import InstanceFolder, Record
 from worker.locks import exclusive
 from worker.model_process import model_environment
-from worker.runtimes import exits, launch
+from worker.runtimes import departures, exits, launch
 from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec, Exit
 
 # After SIGKILL only a process stuck in the kernel (a wedged driver, a dead network disk) is still there.
@@ -110,6 +110,12 @@ class ProcessRuntime:
         if record.process() is None:
             return Exit(None, "It ended with an unknown code: the node was restarted. Its logs may say why.")
         return None
+
+    async def ended(self, container: Container) -> None:
+        record = self._folder(container.instance_id).read_record()
+        leader = record and record.process()
+        if leader is not None:
+            await departures.until_gone(leader.pid, lambda: record.process() is not None)
 
     async def logs(self, container: Container, tail_bytes: int = 65536) -> str:
         return await asyncio.to_thread(self._folder(container.instance_id).tail, tail_bytes)
