@@ -1,4 +1,4 @@
-"""`millrace account create|list|delete`: what only an operator does to accounts."""
+"""`millrace account create|list|limit|delete`: what only an operator does to accounts."""
 
 import sys
 
@@ -17,6 +17,8 @@ from core.settings import Settings
 
 # In a pipe there is no width to fit into: whoever reads it there wants whole lines.
 _PIPE_COLUMNS = 1000
+#: More slots than any installation has: above it, it is a typing error.
+_MOST_RUNNING = 100_000
 
 _ASKED = """\
 Deleting {name} revokes its tokens and logins, cancels its predictions, disables its deployments and makes its models \
@@ -76,13 +78,39 @@ def list_all() -> Work:
         async with resources.database.autocommit() as tx:
             rows = await accounts.with_balances(tx)
         whole = [Column(name, no_wrap=True) for name in ("account", "type")]
-        money = [Column(name, no_wrap=True, justify="right") for name in ("balance", "limit")]
-        table = Table(*whole, *money, "since", "name", box=None, pad_edge=False)
+        numbers = [Column(name, no_wrap=True, justify="right") for name in ("balance", "limit", "at once")]
+        table = Table(*whole, *numbers, "since", "name", box=None, pad_edge=False)
         for row in rows:
             limit = "none" if row.credit_limit_nanos is None else dollars(row.credit_limit_nanos)
             since = f"{row.created_at:%Y-%m-%d}" + (f", deleted {row.deleted_at:%Y-%m-%d}" if row.deleted_at else "")
-            table.add_row(row.username, row.type, dollars(row.balance_nanos), limit, since, Text(row.name))
+            most = _at_once(row.max_running, resources.settings)
+            table.add_row(row.username, row.type, dollars(row.balance_nanos), limit, most, since, Text(row.name))
         Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
+
+    return work
+
+
+def _at_once(max_running: int | None, settings: Settings) -> str:
+    most = settings.account_concurrency if max_running is None else max_running
+    return str(most) if most else "any"
+
+
+def limit(username: str, running: str) -> Work:
+    """How many of its predictions run at once: a number, `any` or `default`. Raises `Refusal`."""
+    named = {"any": 0, "default": None}
+    if running not in named and not (running.isascii() and running.isdigit() and 0 < int(running) <= _MOST_RUNNING):
+        raise Refusal(f"--running is a number from 1 to {_MOST_RUNNING}, any or default, not {running}.")
+    max_running = named[running] if running in named else int(running)
+
+    async def work(resources: Resources) -> None:
+        async with resources.database.transaction() as tx:
+            account = await account_named(tx, username)
+            await accounts.limit_running(tx, account.id, max_running)
+        most = _at_once(max_running, resources.settings)
+        if most == "any":
+            sys.stdout.write(f"{username} runs as many predictions at once as there are slots for.\n")
+        else:
+            sys.stdout.write(f"{username} runs {most} at once from the next one on; none that runs is stopped.\n")
 
     return work
 
@@ -96,7 +124,7 @@ def _terms(settings: Settings) -> Terms:
         raise Refusal(f"MILLRACE_CREDIT_LIMIT and MILLRACE_STARTING_CREDIT are dollars, but {error}") from None
 
 
-_VERBS = {"create": create, "list": list_all, "delete": delete}
+_VERBS = {"create": create, "list": list_all, "limit": limit, "delete": delete}
 
 
 def main() -> int:

@@ -163,6 +163,15 @@ def list_accounts() -> None:
     _replace_with("cli.accounts", "list")
 
 
+@account.command("limit")
+def limit_account(
+    name: Annotated[str, typer.Argument(help="Its username.")],
+    running: Annotated[str, typer.Option(help="A number; `any`: no limit; `default`: what the server has for all.")],
+) -> None:
+    """Set how many predictions of an account run at once; the others wait."""
+    _replace_with("cli.accounts", "limit", name, running)
+
+
 @account.command("delete")
 def delete_account(
     name: Annotated[str, typer.Argument(help="Its username.")],

@@ -41,7 +41,8 @@ async def refresh(tx: Transaction, redis: Redis, default: int) -> None:
     """Makes what the queue knows of limits that which the rows say. `default` holds for accounts without their own."""
     rows = await tx.all(select(Account.id, Account.max_running).where(Account.max_running.is_not(None)))
     own = {row.id: row.max_running for row in rows}
-    await set_limits(redis, default, own)
+    if await set_limits(redis, default, own):
+        await queue.wake(redis, await redis.smembers(LIMITED_ACCOUNTS))
     limited = [id for id, limit in own.items() if limit]
     unlimited = [id for id, limit in own.items() if not limit]
     whose = ~one_of(Prediction.account_id, unlimited) if default else one_of(Prediction.account_id, limited)
@@ -61,7 +62,7 @@ async def _running(tx: Transaction, *conditions: ColumnElement[bool]) -> set[tup
 
 async def limit(tx: Transaction, account_id: str, max_running: int | None) -> None:
     """Holds from the next take on; None: what holds for everybody. The row is the caller's to write."""
-    ids = [id for _, id in await _running(tx, Prediction.account_id == account_id)] if max_running else []
+    ids = [id for _, id in await _running(tx, Prediction.account_id == account_id)] if max_running != 0 else []
     tx.after_commit(set_limit, account_id, max_running, ids)
 
 
@@ -93,13 +94,18 @@ async def kept_back(tx: Transaction, default: int) -> dict[str, int]:
 # --- what the queue asks ----------------------------------------------------------------------------------------------
 
 
-async def set_limits(redis: Redis, default: int, limits: Mapping[str, int]) -> None:
-    """All of them in place of those before: what accounts have of their own, and what holds for the others. 0: none."""
+async def set_limits(redis: Redis, default: int, limits: Mapping[str, int]) -> bool:
+    """All of them in place of those before: what accounts have of their own, and what holds for the others; 0: none.
+    Whether that changed any."""
+    held = {**limits, _EVERYBODY_ELSE: default} if default or any(limits.values()) else {}
+    if await redis.hgetall(LIMITS) == {whose: str(limit) for whose, limit in held.items()}:
+        return False
     pipeline = redis.pipeline()
     pipeline.delete(LIMITS)
-    if default or any(limits.values()):
-        pipeline.hset(LIMITS, mapping={**limits, _EVERYBODY_ELSE: default})
+    if held:
+        pipeline.hset(LIMITS, mapping=held)
     await pipeline.execute()
+    return True
 
 
 async def set_limit(redis: Redis, account_id: str, limit: int | None, running: Sequence[str]) -> None:

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         600, ge=0, description="Predictions an account may create in a minute; 0: without limit."
     )
     rate_calls_per_minute: int = Field(3000, ge=0, description="Other calls it may make; 0: without limit.")
+    account_concurrency: int = Field(
+        0, ge=0, description="Predictions an account may run at once, unless it has a limit of its own; 0: no limit."
+    )
     show_aborted: bool = Field(
         False, description="Show `aborted`, which no official client knows, instead of `canceled`."
     )

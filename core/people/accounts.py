@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from core import concurrency
 from core.database import Transaction, seconds_from_now
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import new_id
@@ -81,6 +82,17 @@ async def with_balances(tx: Transaction) -> Sequence[Row]:
         Wallet, Wallet.account_id == Account.id
     )
     return await tx.all(found.order_by(Account.username))
+
+
+async def limit_running(tx: Transaction, account_id: str, max_running: int | None) -> Row:
+    """From the next one on, so many of its predictions run at once; 0: no limit, None: what the server has for all."""
+    before = await tx.one(select(Account.max_running).where(Account.id == account_id).with_for_update())
+    changed = update(Account).where(Account.id == account_id).values(max_running=max_running)
+    row = await tx.one(changed.returning(Account))
+    await concurrency.limit(tx, account_id, max_running)
+    facts = {"before": {"max_running": before.max_running}, "after": {"max_running": max_running}}
+    await audit.record(tx, "account.limit", f"account:{account_id}", account_id=account_id, **facts)
+    return row
 
 
 async def get(tx: Transaction, account_id: str) -> Row:

@@ -21,7 +21,7 @@ class Account(Table):
     """Signs as well, until it has been replaced everywhere."""
     previous_webhook_secret_until: Mapped[Moment | None]
     max_running: Mapped[int | None]
-    """How many of its predictions may run at once; None: as many as there are slots for."""
+    """How many of its predictions may run at once; 0: as many as there are slots for, None: as the server has it."""
     billing_webhook_url: Mapped[str | None]
     """Where alerts about its money are sent."""
     deleted_at: Mapped[Moment | None]
