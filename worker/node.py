@@ -5,7 +5,7 @@ Level-triggered: a message only hurries along what the next look at the rows wou
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 from redis.exceptions import RedisError
-from sqlalchemy import Row
+from sqlalchemy import Row, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from core import catalog, fleet, health, predictions
@@ -256,10 +256,22 @@ class Node:
                 supervisor.drain()
             if id in rows and fleet.cancels_runs(rows[id]):
                 supervisor.run_out_of_money()
+        await self._give_up_what_is_late(rows.values())
         async with self._database.autocommit() as tx:
             for prediction_id in await predictions.cancel_requested(tx, self._life.boot_id):
                 self._cancel(prediction_id)
         await self._give_up_what_nobody_runs()
+
+    async def _give_up_what_is_late(self, rows: Collection[Row]) -> None:
+        """What an Instance that drains still runs when its time is over."""
+        draining = [row for row in rows if row.drain_deadline_at is not None and not row.is_wanted]
+        if not draining:
+            return
+        async with self._database.autocommit() as tx:
+            now = await tx.scalar(select(func.now()))
+        for row in draining:
+            if row.drain_deadline_at <= now and (supervisor := self._supervisors.get(row.id)):
+                await supervisor.give_up()
 
     async def _give_up_what_nobody_runs(self) -> None:
         """A run that broke, or whose start was committed as Postgres went away: the row says it is ours, and it would

@@ -98,6 +98,8 @@ class Runner:
                 tx.after_commit(webhooks.pass_on, self.row.id, WebhookEvent.START)
         if self.row is not None:
             self._progress = Progress(self._resources, self.row, self._seat.output_kind)
+        elif self._stopping is not None:
+            self._stopping.cancel()  # There is nothing to stop.
         return self.row
 
     async def drive(self) -> tuple[Outcome, bool]:
