@@ -7,7 +7,7 @@ from fastapi import Depends, Header
 from sqlalchemy import Row
 
 from api.dependencies import Caller, NewId, StateDep
-from api.prefer import deadline_seconds, hold_seconds, preference_applied
+from api.prefer import deadline_seconds, hold_seconds, preference_applied, priority_of
 from api.responses import Json
 from api.schemas.predictions import RunRequest
 from api.state import State
@@ -16,6 +16,7 @@ from core.catalog import Runnable
 from core.errors import PaymentRequired
 from core.lifecycle import PredictionStatus
 from core.predictions import Request
+from core.queue import Priority
 from core.usage.tags import parse as parse_tags
 
 Prefer = Annotated[
@@ -39,6 +40,14 @@ Tags = Annotated[
     ),
 ]
 
+PriorityHeader = Annotated[
+    str | None,
+    Header(
+        alias="X-Millrace-Priority",
+        description="`low`, for batches: it is taken when nothing else waits for the same model. Default: `normal`.",
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Creating:
@@ -52,6 +61,7 @@ class Creating:
     deadline: float | None
     may_reuse: bool
     tags: dict[str, str] | None
+    priority: Priority
 
 
 async def _creating(
@@ -62,10 +72,12 @@ async def _creating(
     cancel_after: CancelAfter = None,
     cache: Cache = None,
     tags: Tags = None,
+    priority: PriorityHeader = None,
 ) -> Creating:
     deadline, applied = deadline_seconds(cancel_after), preference_applied(prefer)
     may_reuse = (cache or "").strip().lower() == "allow"
-    return Creating(state, caller, new_id, hold_seconds(prefer), applied, deadline, may_reuse, parse_tags(tags))
+    asked = parse_tags(tags), priority_of(priority)
+    return Creating(state, caller, new_id, hold_seconds(prefer), applied, deadline, may_reuse, *asked)
 
 
 CreatingDep = Annotated[Creating, Depends(_creating)]
@@ -88,6 +100,7 @@ async def create(creating: Creating, runnable: Runnable, body: RunRequest) -> Js
         cache_key=reuse.cache_key(runnable.version_id, input) if runnable.caches_results else None,
         token_id=creating.caller.token_id,
         tags=creating.tags,
+        priority=creating.priority,
     )
     headers = {"Location": wire.prediction_url(state.settings, request.id)}
     if creating.may_reuse and request.cache_key and (row := await _reuse(state, request)):

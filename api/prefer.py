@@ -1,8 +1,9 @@
-"""Request headers that steer a prediction: `Prefer: wait[=n]` and `Cancel-After: <duration>`."""
+"""Request headers that steer a prediction: `Prefer: wait[=n]`, `Cancel-After: <duration>`, `X-Millrace-Priority`."""
 
 import re
 
-from core.errors import InvalidField, InvalidInput
+from core.errors import BadRequest, InvalidField, InvalidInput
+from core.queue import Priority
 
 #: Python 2.x gives up, and posts again, after 60 s: the answer must be out before.
 LONGEST_HOLD_SECONDS = 58.0
@@ -37,3 +38,11 @@ def deadline_seconds(cancel_after: str | None) -> float | None:
         problem = "Must be a duration between 5s and 24h, like 90s or 1h30m"
         raise InvalidInput([InvalidField("format", "Cancel-After", problem)])
     return float(total)
+
+
+def priority_of(priority: str | None) -> Priority:
+    """Raises `BadRequest`."""
+    name = (priority or Priority.NORMAL).strip().lower()
+    if name not in set(Priority):
+        raise BadRequest(f"X-Millrace-Priority is low or normal, not {name[:80]!r}.")
+    return Priority(name)

@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from core import boots
 from core.clock import rfc3339
 from core.lifecycle import PredictionStatus
+from core.queue import Priority
 from core.settings import Settings
 
 #: No released client knows `aborted`: Python 1.x raises on it, the others wait for ever.
@@ -47,6 +48,8 @@ def listed(settings: Settings, row: Row, output: Any) -> dict[str, Any]:
         document["cache"] = {"hit": True, "prediction": row.cached_from}
     if row.tags:
         document["tags"] = row.tags
+    if row.priority != Priority.NORMAL:
+        document["priority"] = row.priority
     if row.deadline_at is not None:
         document["deadline"] = rfc3339(row.deadline_at)
     if row.webhook_url is not None:

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from api.schemas.common import Url
 from api.schemas.urls import HttpUrl
 from core.lifecycle import PredictionStatus, WebhookEvent
+from core.queue import Priority
 
 #: For readers of the schema. `Field(deprecated=True)` would also warn the server itself, at every request.
 _DEPRECATED = {"deprecated": True}
@@ -123,4 +124,8 @@ class Prediction(BaseModel):
     queue: Queue | MISSING = Field(MISSING, description="While it waits.")
     cache: CacheHit | MISSING = Field(MISSING, description="Where it was given an earlier result instead of running.")
     tags: dict[str, str] | MISSING = Field(MISSING, description="By which its account tells its costs apart.")
+    priority: Literal[Priority.LOW] | MISSING = Field(
+        MISSING,
+        description="`low`: it is taken when nothing else waits for the same model. Left out where it is normal.",
+    )
     urls: PredictionUrls
