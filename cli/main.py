@@ -11,9 +11,9 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cli import checks
+from cli import checks, fleet_commands
+from cli.becoming import become as _replace_with
 from cli.errors import Refusal
-from cli.installation import installation
 from cli.up import up as run_up
 from core import health as signs
 from core.settings import get_settings, process_environment
@@ -343,12 +343,7 @@ def version() -> None:
     typer.echo(installed_version("millrace"))
 
 
-def _replace_with(module: str, *arguments: str) -> None:
-    """Becomes a program that needs the database, which is not imported here: that takes a second, at each `health`."""
-    settings = get_settings()
-    checks.writable(settings.data)
-    environment = installation(settings).environment
-    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], dict(environment))
+fleet_commands.add_to(commands)
 
 
 def app(arguments: Sequence[str] | None = None) -> None:

@@ -299,9 +299,10 @@ async def declare_lost(tx: Transaction) -> list[str]:
 
 
 async def _tell_of_loss(tx: Transaction, names: Collection[str], instances: Sequence[Row]) -> None:
-    states = await events.states(tx, [events.node(name) for name in names])
+    subjects = [events.node(name) for name in names]
+    states = await events.states(tx, subjects)
     # Of one that has said goodbye nobody needs to hear that it is silent.
-    silent = [subject for subject, state in states.items() if state != STOPPED]
+    silent = [subject for subject in subjects if states.get(subject) != STOPPED]
     why = "Its lease ran out: it has stopped reporting, and whatever it does from now on counts for nothing."
     failed = {"becomes": InstanceStatus.FAILED, "reason": NodeFault.LOST}
     await events.record_all(

@@ -1,4 +1,5 @@
-"""Removes what is not kept: data past its retention, expired files and keys, and what deleted Versions left behind.
+"""Removes what is not kept: data past its retention, expired files and keys, old events, and what deleted Versions left
+behind.
 
 Small batches, each in its own transaction, take turns for a moment of each pass; the next one goes on where it ended.
 Bytes are deleted between transactions, and their row after them: a crash in between leaves a row that the next pass
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from core import files, idempotency, retention
+from core import events, files, idempotency, retention
 from core.clock import monotonic
 from core.log import get_logger
 from core.people import accounts, closing
@@ -25,6 +26,8 @@ INTERVAL_SECONDS = 2.0
 #: The other sweeps wait meanwhile: after this no further turn begins.
 PASS_SECONDS = 0.25
 _ROWS = 200
+#: What befell a node or a run is asked about for weeks, not for years.
+EVENTS_SECONDS = 30 * 24 * 3600.0
 #: Each takes four statements.
 _CANCELS = 25
 #: Deleted at the same time.
@@ -71,6 +74,7 @@ def _expired(settings: Settings) -> list[Batch]:
         Batch("idempotency_keys", partial(idempotency.forget_expired, limit=_ROWS)),
         Batch("webhook_secrets", accounts.forget_expired_secrets),
         Batch("closed_accounts", closing.cancel_left),
+        Batch("events", partial(events.forget, seconds=EVENTS_SECONDS, limit=_ROWS)),
     ]
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from core import files, idempotency
+from core import events, files, idempotency
 from core.database import seconds_from_now
 from core.errors import NotFound
 from core.lifecycle import InstanceStatus, PredictionStatus
 from core.predictions import Outcome, finish
 from core.resources import Resources
-from core.tables import File, IdempotencyKey, Instance, Prediction, UsageRecord, Version
+from core.tables import Event, File, IdempotencyKey, Instance, Prediction, UsageRecord, Version
 from scheduler.sweeps import SWEEPS, purge
 from scheduler.sweeps.base import Context
 from tests.scheduler.conftest import Scene
@@ -277,3 +277,18 @@ async def test_a_deleted_version_that_cannot_go_yet_keeps_no_other_from_going(
         if other.version_id not in {row.id for row in await past.rows(Version)}:
             break
     assert [row.id for row in await past.rows(Version)] == [past.runnable.version_id]
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+async def test_events_are_told_for_a_month_and_then_forgotten(scene: Scene, context: Context) -> None:
+    async with scene.resources.database.transaction() as tx:
+        told = [events.event(events.node("a"), "somebody", reason=str(number)) for number in range(5)]
+        await events.record_all(tx, *told)
+        old = select(Event.id).where(Event.reason.in_(("0", "1", "2")))
+        age = seconds_from_now(-purge.EVENTS_SECONDS - HOUR)
+        await tx.execute(update(Event).where(Event.id.in_(old)).values(at=age))
+    await purge.run(context)
+    async with scene.resources.database.autocommit() as tx:
+        assert [event.reason for event in await events.of(tx, events.node("a"))] == ["3", "4"]
