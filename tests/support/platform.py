@@ -82,6 +82,10 @@ class Platform:
         return f"{self.url}/v1"
 
     @property
+    def postgres_socket(self) -> Path:
+        return self._sockets / ".s.PGSQL.5432"
+
+    @property
     def token(self) -> str:
         return self.settings.admin_token
 
