@@ -37,6 +37,8 @@ LastHook = Callable[["Transaction", list[Any]], Awaitable[None]]
 _LOCK_TIMEOUT = "5s"
 _STATEMENT_TIMEOUT = "30s"
 _POOL_TIMEOUT_SECONDS = 10
+# A network that acknowledges nothing for so long is cut; less than a lease, so that a node may still report in time.
+_SILENCE_MS = 15_000
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -223,6 +225,10 @@ class Database:
 async def open_database(settings: Settings, redis: Redis) -> Database:
     connecting = {
         "connect_timeout": 5,
+        # On a network that loses everything without a word a statement would hang for a quarter of an hour.
+        "tcp_user_timeout": _SILENCE_MS,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
         "options": f"-c lock_timeout={_LOCK_TIMEOUT} -c statement_timeout={_STATEMENT_TIMEOUT} -c timezone=UTC",
     }
     engine = create_async_engine(

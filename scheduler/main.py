@@ -102,8 +102,10 @@ class Scheduler:
 
     def _stumble(self, where: str, error: Exception) -> None:
         if not isinstance(error, SQLAlchemyError) or (isinstance(error, OperationalError) and not _is_answer(error)):
-            # The database was away, and with it every node's way to report.
+            # The database is away, however long, and with it every node's way to report: to start afresh helps nobody.
             self._healthy_since = monotonic()
+            log.warning("database away, will try again", where=where, error=str(error))
+            return
         self._failures += 1
         log.warning("pass broken, will try again", where=where, error=str(error), failures=self._failures)
         if self._failures >= _MAX_FAILURES:
