@@ -1,13 +1,15 @@
 """What waits and what runs, seen from the targets: how much there is to do, and what those who wait are told."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import ARRAY, Double, Row, Text, and_, case, cast, func, literal, select, update
 
-from core.database import Transaction
+from core import events
+from core.database import Transaction, seconds_from_now
 from core.lifecycle import InstanceStatus, PredictionStatus
 from core.money.pricing import MICROS_PER_SECOND
-from core.tables import Instance, Prediction, UsageRecord
+from core.tables import Event, Instance, Prediction, UsageRecord
 from core.usage.metering import PREDICTION
 
 #: Enough runs for a mean, few enough that yesterday's model does not count.
@@ -15,9 +17,13 @@ _LATEST_RUNS = 20
 _LATEST_BOOTS = 5
 
 
+#: What goes on for long is told again after so many seconds, so that it is among the events of who came meanwhile.
+_TOLD_AGAIN_SECONDS = 60.0
+
+
 async def explain(tx: Transaction, target: str, reason: str) -> None:
-    """Tells everyone who waits for a target why."""
-    await tx.execute(
+    """Tells everyone who waits for a target why, and puts on record that the reason has changed."""
+    told = await tx.execute(
         update(Prediction)
         .where(
             Prediction.completed_at.is_(None),
@@ -27,11 +33,45 @@ async def explain(tx: Transaction, target: str, reason: str) -> None:
         )
         .values(queue_reason=reason)
     )
+    subject = events.target(target)
+    if told.rowcount and not await _is_known(tx, subject, reason):
+        await events.record(tx, subject, events.SCHEDULER, reason=reason)
+
+
+async def _is_known(tx: Transaction, subject: str, reason: str) -> bool:
+    is_fresh = Event.at > seconds_from_now(-_TOLD_AGAIN_SECONDS)
+    last = select(Event.reason == reason, is_fresh).where(Event.subject == subject)
+    found = await tx.first(last.order_by(Event.id.desc()).limit(1))
+    return found is not None and all(found)
+
+
+def standing(reason: str | None, ahead: int | None, seconds: float | None) -> str | None:
+    """A reason as one of those who wait is told it, with how many are before it and for about how long."""
+    if reason is None:
+        return None
+    told = [reason.rstrip(".")]
+    if ahead:
+        told.append(f"{ahead} prediction{'s' if ahead > 1 else ''} ahead")
+    if seconds is not None:
+        told.append(f"about {_about(seconds)}")
+    return "; ".join(told) + "."
+
+
+def _about(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
 
 
 async def demand(tx: Transaction) -> list[Row]:
-    """Per target: how many wait, how many run, and since when the oldest waits."""
+    """Per target: how many wait, how many run, since when the oldest waits, and the reason that all who wait were told
+    (None: not all, or not the same)."""
     waits = Prediction.status == PredictionStatus.STARTING
+    reason = Prediction.queue_reason
+    all_told = and_(
+        func.count(reason).filter(waits) == func.count().filter(waits),
+        func.min(reason).filter(waits) == func.max(reason).filter(waits),
+    )
     return list(
         await tx.all(
             select(
@@ -41,6 +81,7 @@ async def demand(tx: Transaction) -> list[Row]:
                 func.count().filter(waits).label("waiting"),
                 func.count().filter(~waits).label("running"),
                 func.extract("epoch", func.now() - func.min(Prediction.created_at).filter(waits)).label("oldest_wait"),
+                case((all_told, func.min(reason).filter(waits))).label("told"),
             )
             .where(Prediction.completed_at.is_(None))
             .group_by(Prediction.target, Prediction.version_id, Prediction.hardware_sku)
@@ -74,29 +115,40 @@ class Pace:
 
 
 async def pace(tx: Transaction, target: str, version_id: str) -> Pace:
+    slots = select(func.coalesce(func.sum(Instance.slots), 0)).where(
+        Instance.target == target, Instance.status == InstanceStatus.READY
+    )
+    count = await tx.scalar(slots)
+    found = (await paces(tx, [version_id]))[version_id]
+    return Pace(int(count), found.run_seconds, found.boot_seconds)
+
+
+async def paces(tx: Transaction, version_ids: Collection[str]) -> dict[str, Row]:
+    """By Version, `run_seconds` and `boot_seconds`: means of the latest; None where there are none."""
+    version = func.unnest(literal(list(version_ids), ARRAY(Text))).table_valued("id", name="version").render_derived()
     runs = (
         select(UsageRecord.micros)
-        .where(UsageRecord.version_id == version_id, UsageRecord.cause_kind == PREDICTION)
+        .where(UsageRecord.version_id == version.c.id, UsageRecord.cause_kind == PREDICTION)
         .order_by(UsageRecord.ended_at.desc())
         .limit(_LATEST_RUNS)
+        .correlate(version)
         .subquery()
     )
     boots = (
         select((Instance.ready_at - Instance.created_at).label("boot"))
-        .where(Instance.version_id == version_id, Instance.ready_at.is_not(None))
+        .where(Instance.version_id == version.c.id, Instance.ready_at.is_not(None))
         .order_by(Instance.created_at.desc())
         .limit(_LATEST_BOOTS)
+        .correlate(version)
         .subquery()
     )
-    slots = select(func.coalesce(func.sum(Instance.slots), 0)).where(
-        Instance.target == target, Instance.status == InstanceStatus.READY
-    )
-    row = await tx.one(
+    run_seconds = select(func.avg(runs.c.micros) / MICROS_PER_SECOND).scalar_subquery()
+    boot_seconds = select(func.extract("epoch", func.avg(boots.c.boot))).scalar_subquery()
+    rows = await tx.all(
         select(
-            select(func.avg(runs.c.micros)).scalar_subquery().label("micros"),
-            select(func.extract("epoch", func.avg(boots.c.boot))).scalar_subquery().label("boot"),
-            slots.scalar_subquery().label("slots"),
+            version.c.id,
+            cast(run_seconds, Double).label("run_seconds"),
+            cast(boot_seconds, Double).label("boot_seconds"),
         )
     )
-    run_seconds = None if row.micros is None else float(row.micros) / MICROS_PER_SECOND
-    return Pace(int(row.slots), run_seconds, None if row.boot is None else float(row.boot))
+    return {row.id: row for row in rows}

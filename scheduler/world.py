@@ -3,18 +3,21 @@
 Reads, and decides nothing beyond those bounds.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
+from redis.asyncio import Redis
 from sqlalchemy import Row
 
-from core import catalog, demand, deployments, fleet
+from core import boots, catalog, concurrency, demand, deployments, fleet
 from core.database import Transaction
 from core.deployments import deployment_of
 from core.lifecycle import InstanceStatus
+from core.settings import Settings
 from core.usage import instance_owners
 from core.usage.instance_owners import Wanted
 from scheduler.autoscaling import Bounds, share
+from scheduler.hints import Hints
 
 #: Instances of one target, where nobody has set a bound.
 MAX_INSTANCES = 8
@@ -32,14 +35,24 @@ class Target:
     version_id: str
     hardware_sku: str
     waiting: int = 0
+    servable: int = 0
+    """Of those who wait, they whom another Instance would help."""
     running: int = 0
     oldest_wait: float = 0.0
+    told: str | None = None
+    """What all who wait were told of why."""
     instances: list[Row] = field(default_factory=list)
     """Those that are wanted."""
     bounds: Bounds = field(default_factory=lambda: Bounds(0, 0, 0.0))
     deployment_id: str | None = None
     limit: int | None = None
     """What its Deployment may have, with all its targets and those that are leaving."""
+    is_pinned: bool = False
+    """Its Instances make room for nobody, and the last one stays."""
+    pace: Row | None = None
+    """Of its Version, see core/demand.py; None: nobody has asked."""
+    arrivals: tuple[float, ...] = ()
+    """How long ago it was called, newest first."""
     is_unfunded: bool = False
     """Whoever pays for the time of its Instances has no money for another one."""
 
@@ -58,7 +71,21 @@ class Target:
 
     @property
     def boot_seconds(self) -> float:
-        return max((row.setup_seconds for row in self.instances if row.setup_seconds), default=_GUESSED_BOOT_SECONDS)
+        measured = [cost for row in self.instances if (cost := boots.cost(row))]
+        if measured:
+            return max(measured)
+        return (self.pace.boot_seconds if self.pace else None) or _GUESSED_BOOT_SECONDS
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since anybody called it, as far as its rows tell."""
+        if self.waiting or self.running:
+            return 0.0
+        return min((float(row.idle_seconds or 0.0) for row in self.instances), default=0.0)
+
+    @property
+    def run_seconds(self) -> float | None:
+        return self.pace.run_seconds if self.pace else None
 
 
 class World:
@@ -73,21 +100,31 @@ class World:
         self.hardware: dict[str, Row] = {}
 
     @classmethod
-    async def read(cls, tx: Transaction, idle_seconds: float, bill_instances: str) -> "World":
+    async def read(cls, tx: Transaction, hints: Hints, settings: Settings) -> "World":
         world = cls()
         world._add_demand(await demand.demand(tx))
         world.instances = await fleet.live_instances(tx)
         world.running = await demand.running_by_instance(tx)
         world._add_instances()
         ids = {target.deployment_id for target in world.targets.values()} - {None}
-        world._bound(await deployments.current_releases(tx, ids), idle_seconds)
-        world._stop_growing(await instance_owners.unfunded(tx, world._growing(), bill_instances))
-        if world.targets:
-            world.nodes = await fleet.live_nodes(tx)
-            version_ids = {target.version_id for target in world.targets.values()}
-            world.versions = await catalog.versions_by_id(tx, list(version_ids))
-            world.hardware = {row.sku: row for row in await catalog.list_hardware(tx)}
+        world._bound(await deployments.current_releases(tx, ids), settings.idle_seconds)
+        if not world.targets:
+            return world
+        world._keep_back(await concurrency.kept_back(tx, settings.account_concurrency))
+        world.nodes = await fleet.live_nodes(tx)
+        version_ids = {target.version_id for target in world.targets.values()}
+        world.versions = await catalog.versions_by_id(tx, list(version_ids))
+        world.hardware = {row.sku: row for row in await catalog.list_hardware(tx)}
+        world._pin()
+        world._stop_growing(await instance_owners.unfunded(tx, world._growing(), settings.bill_instances))
+        await world._learn(tx, hints)
         return world
+
+    async def listen(self, redis: Redis, hints: Hints) -> None:
+        """When targets were called, which Redis knows."""
+        idle = {name: target.idle_seconds for name, target in self.targets.items()}
+        for name, arrivals in (await hints.arrivals(redis, idle)).items():
+            self.targets[name].arrivals = arrivals
 
     def is_idle(self, instance: Row) -> bool:
         return instance.status == InstanceStatus.READY and not self.running.get(instance.id)
@@ -99,8 +136,9 @@ class World:
     def _add_demand(self, rows: Iterable[Row]) -> None:
         for row in rows:
             target = self._target(row.target, row)
-            target.waiting, target.running = row.waiting, row.running
-            target.oldest_wait = float(row.oldest_wait or 0.0)
+            target.waiting = target.servable = row.waiting
+            target.running = row.running
+            target.oldest_wait, target.told = float(row.oldest_wait or 0.0), row.told
 
     def _add_instances(self) -> None:
         for row in self.instances:
@@ -121,12 +159,34 @@ class World:
         for id, targets in by_deployment.items():
             _bound_deployment(targets, current.get(id), idle_seconds)
 
+    def _keep_back(self, counts: Mapping[str, int]) -> None:
+        """Who waits only because their account runs as many as it may is helped by no Instance."""
+        for name, count in counts.items():
+            if name in self.targets:
+                target = self.targets[name]
+                target.servable = max(0, target.waiting - count)
+
+    def _pin(self) -> None:
+        """What is pinned is kept as if it were a Deployment's least, as soon as it is there."""
+        for target in self.targets.values():
+            bounds = target.bounds
+            target.is_pinned = self.versions[target.version_id].is_pinned and bounds.maximum > 0
+            if target.is_pinned and target.instances and not bounds.minimum:
+                target.bounds = replace(bounds, minimum=1)
+
+    async def _learn(self, tx: Transaction, hints: Hints) -> None:
+        """How fast those are of whom something is asked."""
+        asked = [target for target in self.targets.values() if target.waiting or target.lacks_minimum]
+        paces = await hints.paces(tx, {target.version_id for target in asked})
+        for target in asked:
+            target.pace = paces[target.version_id]
+
     def _growing(self) -> list[Wanted]:
         """Those that may want another Instance."""
         return [
             Wanted(target.name, target.version_id, target.hardware_sku, target.deployment_id)
             for target in self.targets.values()
-            if target.lacks_minimum or (target.waiting and not target.is_closed)
+            if target.lacks_minimum or (target.servable and not target.is_closed)
         ]
 
     def _stop_growing(self, names: Collection[str]) -> None:

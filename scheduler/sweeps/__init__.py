@@ -5,6 +5,7 @@ Every one may run at any time, twice, or after its like has crashed: what it wri
 
 from scheduler.sweeps import (
     deliver,
+    drain,
     expire,
     fold,
     invoice,
@@ -24,6 +25,7 @@ from scheduler.sweeps.base import Sweep
 SWEEPS: tuple[Sweep, ...] = (
     rescue.SWEEP,
     expire.SWEEP,
+    drain.SWEEP,
     scale.SWEEP,
     requeue.SWEEP,
     prepare.SWEEP,

@@ -12,6 +12,7 @@ from core.deployments import Configuration
 from core.ids import new_id
 from core.lifecycle import InstanceStatus, PredictionStatus
 from core.tables import Deployment, Instance, Model, Node, Prediction, Release
+from scheduler.obstacles import CRASH_LOOP_FAILURES
 from scheduler.sweeps import scale
 from scheduler.sweeps.base import Context
 from tests.scheduler.conftest import Scene
@@ -188,7 +189,7 @@ async def test_a_version_that_keeps_failing_is_not_started_without_end(scene: Sc
         async with scene.resources.database.transaction() as tx:
             for row in (await deployed.instances())[:1]:
                 await fleet.move_instance(tx, row.id, InstanceStatus.PENDING, InstanceStatus.FAILED, reason="Broken.")
-    assert len(await scene.instances()) <= scale.CRASH_LOOP_FAILURES + 2
+    assert len(await scene.instances()) <= CRASH_LOOP_FAILURES + 2
 
 
 # --- the most ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from core.money import wallets
 from core.money.pricing import MICROS_PER_SECOND
 from core.tables import Alert, CapacityHour, Instance, Prediction
 from core.usage.instance_holds import AHEAD_SECONDS
+from scheduler.obstacles import UNFUNDED
 from scheduler.sweeps import SWEEPS, meter, scale
 from scheduler.sweeps.base import Context
 from scheduler.sweeps.meter import Stretch
@@ -107,7 +108,7 @@ async def test_nothing_starts_without_money_and_who_waits_is_told(scene: Scene, 
     row = await scene.predict()
     await scale.run(context)
     assert await scene.instances() == []
-    assert (await scene.prediction(row.id)).queue_reason == scale.UNFUNDED
+    assert (await scene.prediction(row.id)).queue_reason == UNFUNDED
     async with scene.resources.database.transaction() as tx:
         await wallets.set_terms(tx, owner_id, credit_limit_nanos=MINUTE)
     await scale.run(context)
@@ -121,7 +122,7 @@ async def test_who_waits_for_busy_slots_is_told_that_the_money_is_short(scene: S
     row = await scene.predict()
     await scene.write(Prediction, row.id, created_at=func.now() - timedelta(hours=1))
     await scale.run(context)
-    assert (await scene.prediction(row.id)).queue_reason == f"All slots (1) of this model are busy. {scale.UNFUNDED}"
+    assert (await scene.prediction(row.id)).queue_reason == f"All slots (1) of this model are busy. {UNFUNDED}"
     assert len(await scene.instances()) == 1
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import event, func
 from core import catalog, fleet, predictions
 from core.lifecycle import FailureCode, InstanceStatus, NodeFault, PredictionStatus
 from core.tables import Instance, Node, Prediction
+from scheduler.obstacles import CRASH_LOOP_FAILURES, LONGEST_PAUSE_SECONDS
 from scheduler.sweeps import scale
 from scheduler.sweeps.base import Context
 from tests.scheduler.conftest import Scene
@@ -69,7 +70,7 @@ async def transactions_of(scene: Scene, context: Context) -> int:
 async def test_a_version_in_a_crash_loop_keeps_no_other_from_starting(scene: Scene, context: Context) -> None:
     async with scene.resources.database.transaction() as tx:
         other = await add_runnable(tx)
-    await fail_setups(scene, scale.CRASH_LOOP_FAILURES, "no weights")
+    await fail_setups(scene, CRASH_LOOP_FAILURES, "no weights")
     refused, served = await scene.predict(), await scene.predict(other)
     await scale.run(context)
     assert (await scene.prediction(refused.id)).status == PredictionStatus.FAILED
@@ -150,7 +151,7 @@ async def test_who_waits_for_a_version_that_could_not_be_prepared_is_refused_wit
 
 async def test_a_version_that_keeps_failing_to_start_is_refused_with_its_logs(scene: Scene, context: Context) -> None:
     row = await scene.predict()
-    await fail_setups(scene, scale.CRASH_LOOP_FAILURES, "The model's setup failed: no weights")
+    await fail_setups(scene, CRASH_LOOP_FAILURES, "The model's setup failed: no weights")
     await scale.run(context)
     ended = await scene.prediction(row.id)
     assert (ended.status, ended.failure_code) == (PredictionStatus.FAILED, FailureCode.SETUP)
@@ -159,14 +160,14 @@ async def test_a_version_that_keeps_failing_to_start_is_refused_with_its_logs(sc
 
 
 async def test_after_a_pause_a_version_that_failed_to_start_gets_another_try(scene: Scene, context: Context) -> None:
-    await fail_setups(scene, scale.CRASH_LOOP_FAILURES, "no weights")
+    await fail_setups(scene, CRASH_LOOP_FAILURES, "no weights")
     for instance in await scene.instances():
-        pause = timedelta(seconds=scale.CRASH_LOOP_PAUSE_SECONDS + 1)
+        pause = timedelta(seconds=LONGEST_PAUSE_SECONDS + 1)
         await scene.write(Instance, instance.id, ended_at=func.now() - pause)
     row = await scene.predict()
     await scale.run(context)
     assert (await scene.prediction(row.id)).status == PredictionStatus.STARTING
-    assert len(await scene.instances()) == scale.CRASH_LOOP_FAILURES + 1
+    assert len(await scene.instances()) == CRASH_LOOP_FAILURES + 1
 
 
 async def test_nodes_that_die_while_it_boots_are_no_fault_of_a_version(scene: Scene, context: Context) -> None:

@@ -1,0 +1,57 @@
+"""Why Instances of a target make no sense now: its Version is not ready, nobody pays for them, or they keep dying.
+
+Each death makes the pause before the next boot twice as long, up to the longest. From `CRASH_LOOP_FAILURES` on, whoever
+waits is refused with the last boot's logs; whoever asks after the pause is served by the next try, or refused with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Row
+
+from core.lifecycle import FailureCode, VersionStatus
+from scheduler.world import Target
+
+#: So many containers of a Version that die within the window, and none that stays: it is broken, not unlucky.
+CRASH_LOOP_FAILURES = 3
+CRASH_LOOP_SECONDS = 600.0
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+
+UNFUNDED = "The account that pays for the containers of this model has too little money left to start another one."
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """As those who wait are told; with a `code` they are refused."""
+
+    reason: str
+    code: FailureCode | None = None
+    logs: str = ""
+
+
+def obstacle(target: Target, version: Row, crashes: Sequence[Row]) -> Obstacle | None:
+    """To a target that wants an Instance. `crashes`: of its Version, see core/crashes.py."""
+    if version.status == VersionStatus.PREPARING:
+        return Obstacle(f"Version {version.id[:12]} is being prepared: its environment is not ready yet.")
+    if version.status == VersionStatus.FAILED:
+        return Obstacle(f"This version could not be prepared: {version.status_reason}", FailureCode.PREPARATION)
+    if target.is_unfunded and not target.instances:
+        return Obstacle(UNFUNDED)
+    return _crash_loop(crashes)
+
+
+def pause(failures: int) -> float:
+    """Seconds from the last failure to the next boot."""
+    return min(FIRST_PAUSE_SECONDS * 2 ** (failures - 1), LONGEST_PAUSE_SECONDS)
+
+
+def _crash_loop(crashes: Sequence[Row]) -> Obstacle | None:
+    if not crashes or crashes[0].seconds_ago > pause(len(crashes)):
+        return None
+    last, count = crashes[0], f"{len(crashes)} containers" if len(crashes) > 1 else "A container"
+    if sum(not crash.has_worked for crash in crashes) >= CRASH_LOOP_FAILURES:
+        reason = f"{count} of this version failed to start. The last one: {last.reason}"
+        return Obstacle(reason, FailureCode.SETUP, last.setup_logs)
+    again = f"another is started {pause(len(crashes)):g} s after that"
+    return Obstacle(f"{count} of this version did not stay up; {again}. The last one: {last.reason}")
