@@ -112,16 +112,13 @@ def _is_expected(arrivals: Sequence[float], boot_seconds: float) -> bool:
 
 
 def _grown(demand: Demand, supply: Supply, current: int) -> int:
-    """At least one, at once. And so many that all who wait now are served when two boots could have ended: during the
-    first by those Instances that are ready, then also by those that are asked for. A queue that empties sooner than
-    another Instance boots gets no other, and nobody gets two."""
+    """At least one, at once. And so many that, beside what keeps coming, all that waits is worked off in the time that
+    one boot takes: a queue that empties sooner than another Instance boots gets no other, and no call gets two."""
     if demand.run_seconds is None:
         return _doubled(demand, supply, current)
-    boot = max(supply.boot_seconds, _LEAST_BOOT_SECONDS)
     run = demand.run_seconds / demand.slots
     work = (demand.waiting + demand.running / 2) * run
-    coming = rate(demand.arrivals) * run
-    needed = math.ceil(work / boot + 2 * coming - supply.ready)
+    needed = math.ceil(work / max(supply.boot_seconds, _LEAST_BOOT_SECONDS) + rate(demand.arrivals) * run)
     return max(current, 1, min(needed, _one_for_each(demand)))
 
 
