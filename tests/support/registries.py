@@ -1,4 +1,4 @@
-"""A real image registry on loopback: Debian's docker-registry, with its own folder and port."""
+"""A real image registry on this machine: Debian's docker-registry, with its own folder and port."""
 
 import subprocess
 import time
@@ -14,7 +14,7 @@ CONFIGURATION = """
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
 storage: {{filesystem: {{rootdirectory: {folder}}}, delete: {{enabled: true}}}}
-http: {{addr: "127.0.0.1:{port}"}}
+http: {{addr: "{address}:{port}"}}
 """
 # The registry's own way to demand a token that nobody can have.
 CLOSED = """
@@ -25,17 +25,17 @@ STOP_SECONDS = 10
 
 
 @contextmanager
-def registry(folder: Path, closed: bool = False) -> Iterator[str]:
+def registry(folder: Path, closed: bool = False, address: str = "127.0.0.1") -> Iterator[str]:
     """Its `host:port`, from the moment it answers; a `closed` one lets nobody in."""
     port = free_port()
     configuration = folder / "registry.yml"
-    text = CONFIGURATION.format(folder=folder / "images", port=port)
+    text = CONFIGURATION.format(folder=folder / "images", port=port, address=address)
     configuration.write_text(text + CLOSED if closed else text)
     with (folder / "registry.log").open("wb") as log:
         process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=log, stderr=log)
         try:
-            _wait_until_it_answers(process, f"http://127.0.0.1:{port}/v2/", folder / "registry.log")
-            yield f"127.0.0.1:{port}"
+            _wait_until_it_answers(process, f"http://{address}:{port}/v2/", folder / "registry.log")
+            yield f"{address}:{port}"
         finally:
             process.terminate()
             process.wait(STOP_SECONDS)
