@@ -6,7 +6,7 @@ passes a limit. What falls between, or is lost with Redis, `refresh` puts right 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, func, select
 from core import queue
 from core.database import Transaction, one_of
 from core.lifecycle import PredictionStatus
-from core.redis import LIMITED_ACCOUNTS, LIMITS, running_key
+from core.redis import LIMITED_ACCOUNTS, LIMITS, blocked_key, running_key
 from core.tables import Account, Prediction
 
 #: What was taken so long ago, and runs by no row, was never started: whoever took it is gone.
@@ -41,8 +41,7 @@ async def refresh(tx: Transaction, redis: Redis, default: int) -> None:
     """Makes what the queue knows of limits that which the rows say. `default` holds for accounts without their own."""
     rows = await tx.all(select(Account.id, Account.max_running).where(Account.max_running.is_not(None)))
     own = {row.id: row.max_running for row in rows}
-    if await set_limits(redis, default, own):
-        await queue.wake(redis, await redis.smembers(LIMITED_ACCOUNTS))
+    await set_limits(redis, default, own)
     limited = [id for id, limit in own.items() if limit]
     unlimited = [id for id, limit in own.items() if not limit]
     whose = ~one_of(Prediction.account_id, unlimited) if default else one_of(Prediction.account_id, limited)
@@ -53,6 +52,21 @@ async def refresh(tx: Transaction, redis: Redis, default: int) -> None:
         # Looked at again, because most of them have ended since.
         await count(redis, await _running(tx, one_of(Prediction.id, [id for _, id in missing])))
     await release(redis, [key for key, seconds in counted.items() if key not in by_rows and seconds > GRACE_SECONDS])
+    await _wake_where_there_is_room(redis, lambda account_id: own.get(account_id, default))
+
+
+async def _wake_where_there_is_room(redis: Redis, limit_of: Callable[[str], int]) -> None:
+    """Whoever ended the last one may have died before it could say so, and limits may have been lifted."""
+    accounts = list(await redis.smembers(LIMITED_ACCOUNTS))
+    pipeline = redis.pipeline(transaction=False)
+    for account_id in accounts:
+        pipeline.exists(blocked_key(account_id))
+        pipeline.zcard(running_key(account_id))
+    replies = iter(await pipeline.execute())
+    for account_id, is_blocked, count in zip(accounts, replies, replies, strict=True):
+        limit = limit_of(account_id)
+        if is_blocked and (not limit or count < limit):
+            await queue.wake(redis, [account_id])
 
 
 async def _running(tx: Transaction, *conditions: ColumnElement[bool]) -> set[tuple[str, str]]:
@@ -94,18 +108,13 @@ async def kept_back(tx: Transaction, default: int) -> dict[str, int]:
 # --- what the queue asks ----------------------------------------------------------------------------------------------
 
 
-async def set_limits(redis: Redis, default: int, limits: Mapping[str, int]) -> bool:
-    """All of them in place of those before: what accounts have of their own, and what holds for the others; 0: none.
-    Whether that changed any."""
-    held = {**limits, _EVERYBODY_ELSE: default} if default or any(limits.values()) else {}
-    if await redis.hgetall(LIMITS) == {whose: str(limit) for whose, limit in held.items()}:
-        return False
+async def set_limits(redis: Redis, default: int, limits: Mapping[str, int]) -> None:
+    """All of them in place of those before: what accounts have of their own, and what holds for the others. 0: none."""
     pipeline = redis.pipeline()
     pipeline.delete(LIMITS)
-    if held:
-        pipeline.hset(LIMITS, mapping=held)
+    if default or any(limits.values()):
+        pipeline.hset(LIMITS, mapping={**limits, _EVERYBODY_ELSE: default})
     await pipeline.execute()
-    return True
 
 
 async def set_limit(redis: Redis, account_id: str, limit: int | None, running: Sequence[str]) -> None:

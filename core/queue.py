@@ -6,12 +6,12 @@
     queue:{target}:members    every waiting id, so that pushing twice is harmless
     queue:{target}:bell       holds a token while anything can be taken: takers block on it, nobody polls
     queue:{target}:arrivals   when the latest were pushed, newest first, in milliseconds of Redis's own clock
-    blocked:<account>         targets where it was passed over, because it runs as many as it may (core/concurrency.py)
+    blocked:<account>         rings that it was taken out of, because it runs as many as it may (core/concurrency.py)
 
 Taking turns the ring, so an account with 10,000 waiting predictions delays another's single one by one turn. What is
 low goes when nothing normal can, and once in `LOW_EVERY` takes, or a batch might wait for ever. An account at its limit
-is passed over and keeps its place. Push and take cost O(1) whatever waits, and take O(accounts that are passed over);
-remove costs O(one account's list). Rows are the truth: this can be lost.
+is out of the ring when its turn comes, and first in it as soon as it may run one more. Push and take cost O(1) whatever
+and whoever waits; remove costs O(one account's list). Rows are the truth: this can be lost.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,9 +35,10 @@ local kept, kept_seconds = tonumber(ARGV[5]), ARGV[6]
 if redis.call('SADD', base .. ':members', id) == 0 then return 0 end
 if kept > 0 then
   local time = redis.call('TIME')
-  redis.call('LPUSH', base .. ':arrivals', time[1] * 1000 + math.floor(time[2] / 1000))
-  redis.call('LTRIM', base .. ':arrivals', 0, kept - 1)
-  redis.call('EXPIRE', base .. ':arrivals', kept_seconds)
+  local count = redis.call('LPUSH', base .. ':arrivals', time[1] * 1000 + math.floor(time[2] / 1000))
+  -- Not each time: together they would take as long as all the rest.
+  if count % 8 == 1 then redis.call('EXPIRE', base .. ':arrivals', kept_seconds) end
+  if count >= 2 * kept then redis.call('LTRIM', base .. ':arrivals', 0, kept - 1) end
 end
 if redis.call('RPUSH', base .. lane .. account, id) == 1 then
   redis.call('RPUSH', base .. lane .. 'ring', account)
@@ -56,12 +57,12 @@ local has_limits = redis.call('EXISTS', 'limits') == 1
 local function limit_of(account)
   return tonumber(redis.call('HGET', 'limits', account) or redis.call('HGET', 'limits', '*') or 0)
 end
-local function may_run(target, account, id)
+local function may_run(lane, account, id)
   local limit, running = limit_of(account), 'running:' .. account
   if limit == 0 then return true end
   -- Queued again while its start was under way, it counts once.
   if not redis.call('ZSCORE', running, id) and redis.call('ZCARD', running) >= limit then
-    redis.call('SADD', 'blocked:' .. account, target)
+    redis.call('SADD', 'blocked:' .. account, lane)
     return false
   end
   local time = redis.call('TIME')
@@ -74,18 +75,17 @@ end
 _TAKE = (
     _MAY_RUN
     + """
-local base, target, wanted, low_every = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local base, wanted, low_every = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local normal, low = base .. ':', base .. ':low:'
-local taken, passed = {}, {}
+local taken = {}
 
 local function next_of(lane)
   while true do
     local account = redis.call('LPOP', lane .. 'ring')
     if not account then return nil end
     local id = redis.call('LPOP', lane .. account)
-    if id and has_limits and not may_run(target, account, id) then
+    if id and has_limits and not may_run(lane, account, id) then
       redis.call('LPUSH', lane .. account, id)
-      passed[#passed + 1] = {lane, account}
     elseif id then
       redis.call('SREM', base .. ':members', id)
       if redis.call('EXISTS', lane .. account) == 1 then redis.call('RPUSH', lane .. 'ring', account) end
@@ -114,7 +114,6 @@ if redis.call('EXISTS', normal .. 'ring', low .. 'ring') == 0 then
 elseif redis.call('EXISTS', base .. ':bell') == 0 then
   redis.call('LPUSH', base .. ':bell', 1)
 end
-for at = #passed, 1, -1 do redis.call('LPUSH', passed[at][1] .. 'ring', passed[at][2]) end
 if low_waits then
   if redis.call('EXISTS', low .. 'ring') == 1 then
     redis.call('SET', low .. 'since', since)
@@ -132,6 +131,7 @@ if redis.call('SREM', base .. ':members', id) == 0 then return 0 end
 for _, lane in ipairs({base .. ':', base .. ':low:'}) do
   if redis.call('LREM', lane .. account, 1, id) == 1 and redis.call('EXISTS', lane .. account) == 0 then
     redis.call('LREM', lane .. 'ring', 1, account)
+    redis.call('SREM', 'blocked:' .. account, lane)
   end
 end
 if redis.call('EXISTS', base .. ':low:ring') == 0 then redis.call('DEL', base .. ':low:since') end
@@ -175,7 +175,8 @@ local is_kept_back = limit_of(account) > 0 and (earlier or tonumber(searched)) >
 local kept_back_by = is_kept_back and limit_of(account) or 0
 if not earlier then return {-1, kept_back_by} end
 
-local ahead, is_before = earlier, true
+-- Out of the ring, it comes back as the first.
+local ahead, is_before = earlier, redis.call('SISMEMBER', 'blocked:' .. account, lane) == 0
 for _, other in ipairs(redis.call('LRANGE', lane .. 'ring', 0, -1)) do
   if other == account then
     is_before = false
@@ -207,7 +208,10 @@ _WAKE = (
     _RING
     + """
 local account, bell_cap = ARGV[1], tonumber(ARGV[2])
-for _, target in ipairs(redis.call('SMEMBERS', 'blocked:' .. account)) do ring(target, bell_cap, KEYS[1]) end
+for _, lane in ipairs(redis.call('SMEMBERS', 'blocked:' .. account)) do
+  redis.call('LPUSH', lane .. 'ring', account)
+  ring(lane:match('^queue:{(.*)}:'), bell_cap, KEYS[1])
+end
 redis.call('DEL', 'blocked:' .. account)
 if redis.call('EXISTS', 'running:' .. account) == 0 then redis.call('SREM', 'running', account) end
 """
@@ -272,7 +276,7 @@ async def push_many(redis: Redis, waiting: Sequence[tuple[str, str, str, str]]) 
 async def take(redis: Redis, target: str, count: int) -> list[str]:
     """Up to `count` ids, one account after the other. Fewer: nothing else can be taken now, and the bell rings when
     something can."""
-    return await _take([_base(target)], [target, count, LOW_EVERY], client=redis)
+    return await _take([_base(target)], [count, LOW_EVERY], client=redis)
 
 
 async def remove_many(redis: Redis, waiting: Sequence[tuple[str, str, str]]) -> None:
@@ -331,6 +335,7 @@ async def withdraw(redis: Redis, target: str) -> None:
 
 
 async def wake(redis: Redis, account_ids: Iterable[str]) -> None:
-    """Wakes whoever passed over these accounts."""
+    """Puts these accounts back into the rings that they were taken out of, as the first, and wakes whoever takes there.
+    One that may still run no more is out again at its turn."""
     for account_id in account_ids:
         await _wake([SCHEDULER_BELL], [account_id, _BELL_CAP], client=redis)

@@ -2,7 +2,7 @@
 
     key                          owner        lifetime              holds
     queue:{target}:…             core.queue   while something waits ids of waiting predictions (see core/queue.py)
-    blocked:<account>            core.queue   until one of it ends  targets where it was passed over
+    blocked:<account>            core.queue   until one of it ends  rings that it was taken out of, being at its limit
     limits                       concurrency  while there are any   how many predictions an account may run at once
     running:<account>            concurrency  while it runs any     of an account with a limit: what was taken, and when
     running                      concurrency  while there are any   accounts that have such a key
@@ -57,6 +57,10 @@ def rate_key(account_id: str, kind: str) -> str:
 
 def running_key(account_id: str) -> str:
     return f"running:{account_id}"
+
+
+def blocked_key(account_id: str) -> str:
+    return f"blocked:{account_id}"
 
 
 def login_tries_key(kind: str, digest: str) -> str:

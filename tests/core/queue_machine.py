@@ -27,6 +27,8 @@ class Lane:
 
     def __init__(self) -> None:
         self.ring: list[str] = []
+        self.blocked: list[str] = []
+        """Out of the ring, because they were at their limit when their turn came."""
         self.waiting: dict[str, list[str]] = {}
 
     def push(self, account: str, id: str) -> None:
@@ -35,26 +37,32 @@ class Lane:
         self.waiting[account].append(id)
 
     def take(self, may_run: Callable[[str, str], bool]) -> str | None:
-        """Of the first account in the ring that may: it goes to the end, the others stay where they are."""
-        for account in self.ring:
+        """Of the first account in the ring that may, which goes to its end; those before it are out of it."""
+        while self.ring:
+            account = self.ring.pop(0)
             id = self.waiting[account][0]
             if may_run(account, id):
-                self.remove(account, id)
-                if account in self.ring:
-                    self.ring.remove(account)
+                self.waiting[account].remove(id)
+                if self.waiting[account]:
                     self.ring.append(account)
                 return id
+            self.blocked.append(account)
         return None
+
+    def wake(self, account: str) -> None:
+        if account in self.blocked:
+            self.blocked.remove(account)
+            self.ring.insert(0, account)
 
     def remove(self, account: str, id: str) -> None:
         if id in self.waiting.get(account, []):
             self.waiting[account].remove(id)
             if not self.waiting[account]:
-                self.ring.remove(account)
+                (self.ring if account in self.ring else self.blocked).remove(account)
 
     @property
     def ids(self) -> list[str]:
-        return [id for account in self.ring for id in self.waiting[account]]
+        return [id for ids in self.waiting.values() for id in ids]
 
 
 class Target:
@@ -152,7 +160,9 @@ class QueueMachine(RuleBasedStateMachine):
             return
         id = sorted(self.taken)[which % len(self.taken)]
         who = self.taken.pop(id)
-        self.running[who].discard(id)
+        if id in self.running[who]:
+            self.running[who].discard(id)
+            self.wake(who)
         for _ in range(1 + twice):
             self.run(concurrency.release(self.redis, [(who, id)]))
 
@@ -164,6 +174,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.limits[who] = limit or 0
         if limit != 0:
             self.running[who].update(mine)
+        self.wake(who)
+
+    def wake(self, account: str) -> None:
+        for target in self.targets:
+            for lane in target.lanes.values():
+                lane.wake(account)
 
     def bell(self, where: int) -> int:
         return self.run(self.redis.llen(f"queue:{{{self.names[where]}}}:bell"))
@@ -182,6 +198,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         for account in self.accounts:
             self.run(concurrency.set_limit(self.redis, account, 0, []))
+            self.wake(account)
         self.limits = {}
         for number in range(2):
             for _ in range(10):

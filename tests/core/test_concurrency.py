@@ -254,3 +254,14 @@ async def test_those_kept_back_ask_for_no_instances(scene: Scene) -> None:
     async with scene.resources.database.autocommit() as tx:
         assert scene.runnable.target not in await concurrency.kept_back(tx, 0)
         assert (await concurrency.kept_back(tx, 1))[scene.runnable.target] == 4
+
+
+async def test_an_end_that_woke_nobody_is_found(scene: Scene, redis: Redis) -> None:
+    """Its runner died between discounting it and waking those who wait for it."""
+    await limit(scene, 1)
+    ids = await wait(scene, 2)
+    assert await take(scene, 2) == [ids[0]]
+    await redis.zrem(running_key(scene.account.id), ids[0])
+    await refresh(scene)
+    assert await rings(scene)
+    assert await take(scene) == [ids[1]]

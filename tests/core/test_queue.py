@@ -210,6 +210,18 @@ async def test_an_instance_that_leaves_passes_on_what_came_meanwhile(redis: Redi
     assert not await redis.exists(SCHEDULER_BELL), "nothing waits here"
 
 
+@given(st.lists(st.sampled_from("abcd"), max_size=30), st.integers(0, 30))
+@bounds(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_whoever_comes_waits_at_most_one_turn_for_each_other_account(
+    redis: Redis, accounts: list[str], turns: int
+) -> None:
+    target = f"{new_id()}@cpu"
+    await queue.push_many(redis, [(target, who, f"{who}{number}", "normal") for number, who in enumerate(accounts)])
+    await queue.take(redis, target, turns)
+    await queue.push(redis, target, "newcomer", "mine")
+    assert "mine" in await queue.take(redis, target, len(set(accounts)) + 1)
+
+
 async def ahead(redis: Redis, target: str, account: str, id: str) -> int | None:
     return (await queue.standing(redis, target, account, id)).ahead
 

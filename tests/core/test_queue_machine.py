@@ -21,7 +21,7 @@ def test_any_interleaving_takes_what_the_plainest_queue_would_and_rings_for_what
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         redis = open_redis(settings)
         machine = type("Machine", (QueueMachine,), {"run": runner.run, "redis": redis})
-        wanted = bounds(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+        wanted = bounds(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
         try:
             run_state_machine_as_test(machine, settings=wanted)
         finally:
