@@ -7,7 +7,7 @@ SHELL := /bin/bash
 INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --progress-bar off --editable
 COUNT := awk '/^Collecting/ { printf "\r  %d packages found", ++n; fflush() } END { print n ? ", installed." : "  nothing new." }'
 
-.PHONY: up test lint bench bench-reads bench-streams bench-money bench-money-pages bench-gpu clean
+.PHONY: up test lint bench bench-reads bench-streams bench-money bench-money-pages bench-gpu bench-simulator clean
 
 up: $(VENV)/.installed
 	@$(VENV)/bin/millrace up
@@ -40,6 +40,10 @@ bench-money-pages: $(VENV)/.installed-test
 # On the CPU where there is no GPU.
 bench-gpu: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m bench.gpu
+
+# A virtual day of 5,000 models on 8,000 GPUs under five policies: an hour or more. Fewer: see --help.
+bench-simulator: $(VENV)/.installed-test
+	@$(VENV)/bin/python -m bench.simulator
 
 # What Millrace keeps in .millrace stays.
 clean:
