@@ -27,7 +27,9 @@ def run(main: Main, settings: Settings) -> None:
 async def _run(main: Main, settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with membership(settings) as settings, open_resources(settings) as resources:
-        await main(resources, stop)
+    async with membership(settings) as settings:
+        # Until then there is nothing to be left in order.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        async with open_resources(settings) as resources:
+            await main(resources, stop)

@@ -27,6 +27,7 @@ log = get_logger()
 
 # Often enough for a certificate that is renewed a month before its end, and for settings that changed.
 _REFRESH_SECONDS = 3600.0
+_RETRY_SECONDS = 2.0
 
 
 class NotAMember(Exception):
@@ -80,7 +81,7 @@ async def _become_member(settings: Settings) -> Credentials:
         kept = _moved(Credentials.load(settings), settings, token)
         if kept is not None:
             try:
-                return await _refreshed(settings, kept)
+                return await _welcomed(settings, kept)
             except Refused as refusal:
                 if token is None:
                     raise
@@ -106,13 +107,22 @@ def _moved(kept: Credentials | None, settings: Settings, token: JoinSecret | Non
     return replace(kept, address=settings.gateway_address or (token.address if token else kept.address))
 
 
+async def _welcomed(settings: Settings, kept: Credentials) -> Credentials:
+    """Once the gateway answers, however long that takes: without it there is nothing to do. Raises `Refused`."""
+    said = ""
+    while True:
+        try:
+            return await _refreshed(settings, kept)
+        except Unavailable as error:
+            if str(error) != said:
+                said = str(error)
+                log.warning("waiting for the gateway", reason=said)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
 async def _refreshed(settings: Settings, kept: Credentials) -> Credentials:
-    """As the gateway says now; what is kept is as good where it does not answer. Raises `Refused`."""
-    try:
-        fresh = await joining.refresh(kept)
-    except Unavailable as error:
-        log.warning("the gateway is away; going on with what is kept", reason=str(error))
-        return kept
+    """As the gateway says now. Raises `Refused` and `Unavailable`."""
+    fresh = await joining.refresh(kept)
     if fresh != kept:
         fresh.save(settings)
     return fresh
@@ -128,6 +138,8 @@ async def _keep_fresh(settings: Settings, credentials: Credentials, uplink: Upli
             if refusal.is_final:
                 return expulsion.end(refusal)
             continue
+        except Unavailable:
+            continue  # The uplink has said so; a certificate has a month left when it is due.
         if fresh.certificate != credentials.certificate:
             uplink.show(joining.trust_of(fresh))
             log.info("certificate renewed", until=fresh.expires)

@@ -17,10 +17,11 @@ from core.ids import new_id
 from core.joining import members, tokens
 from core.joining.certificates import GATEWAY_NAME, expiry, load_authority, new_request
 from core.joining.tokens import JoinSecret
-from core.joining.wire import Refused, Service
+from core.joining.wire import Refused, Service, exchange
 from core.resources import open_resources
 from core.tables import AuditEvent
 from tests.support.gateways import GatewayProcess, machine
+from tests.support.ports import free_port
 from worker.joining import joining
 from worker.joining.credentials import Credentials
 from worker.joining.membership import NotAMember, membership
@@ -292,13 +293,26 @@ async def test_a_certificate_is_renewed_a_month_before_it_runs_out(gateway: Gate
     assert await joining.refresh(renewed) == renewed
 
 
-async def test_a_node_whose_gateway_is_away_begins_with_what_it_kept(gateway: GatewayProcess, tmp_path: Path) -> None:
+async def test_a_node_whose_gateway_is_away_waits_for_it(gateway: GatewayProcess, tmp_path: Path) -> None:
     settings = machine(tmp_path, await gateway.token(), a_name())
     async with membership(settings):
         pass
-    away = settings.model_copy(update={"gateway_address": "127.0.0.1:1"})
-    async with membership(away) as joined:
-        assert joined.installation == gateway.settings.installation
+    port = free_port()
+    away = settings.model_copy(update={"gateway_address": f"127.0.0.1:{port}"})
+
+    async def work() -> str:
+        async with membership(away) as joined:
+            return joined.installation
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(1)
+    assert not working.done()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await exchange((reader, writer), await asyncio.open_connection(*tokens.split_address(gateway.address)))
+
+    async with await asyncio.start_server(relay, "127.0.0.1", port), asyncio.timeout(30):
+        assert await working == gateway.settings.installation
 
 
 async def test_a_machine_that_finds_no_gateway_says_so(gateway: GatewayProcess, tmp_path: Path) -> None:
