@@ -30,7 +30,7 @@ from core.resources import Resources
 from core.tables import LedgerEntry, Prediction, UsageRecord, WebhookDelivery
 from tests.support.factories import LEASE_SECONDS, add_account, add_instance, add_node, add_prediction, add_runnable
 
-S = PredictionStatus
+S, C = PredictionStatus, InstanceStatus
 Result = TypeVar("Result")
 FINISHES = st.sampled_from([S.SUCCEEDED, S.FAILED, S.CANCELED])
 MICROS = st.none() | st.integers(0, 30 * 60 * MICROS_PER_SECOND)
@@ -49,7 +49,7 @@ class Expected:
     row: Row
     status: S = S.STARTING
     attempt: int = 0
-    holder: str | None = None
+    holder: "tuple[Life, Container] | None" = None
     produced: bool = False
     cancel_requested: bool = False
     micros: int | None = None
@@ -57,20 +57,30 @@ class Expected:
 
 
 @dataclass
+class Container:
+    """An Instance, and what it should be."""
+
+    id: str
+    node_id: str
+    status: C = C.READY
+    wanted: bool = True
+    drains_within: float | None = None
+
+
+@dataclass
 class Life:
-    """One life of a node, and the Instance it runs."""
+    """One life of a node, and the Instance it began with."""
 
     node: Row
-    instance_id: str
+    container: Container
     leased: bool = True
     current: bool = True
     """Whether its boot id is the node's: it has neither been declared lost nor followed by another life."""
     followed: bool = False
-    instance_ready: bool = True
 
-    @property
-    def may_start(self) -> bool:
-        return self.leased and self.current and self.instance_ready
+    def may_start(self, container: Container) -> bool:
+        is_here = container.node_id == self.node.id and container.status is C.READY
+        return self.leased and self.current and is_here
 
 
 class PredictionMachine(RuleBasedStateMachine):
@@ -99,6 +109,7 @@ class PredictionMachine(RuleBasedStateMachine):
     def scene(self) -> None:
         self.expected: dict[str, Expected] = {}
         self.all_lives: list[Life] = []
+        self.containers: list[Container] = []
         self.accounts = [self.do(add_account), self.do(add_account)]
         self.runnable = self.do(add_runnable)
         self.begin()
@@ -118,8 +129,9 @@ class PredictionMachine(RuleBasedStateMachine):
 
     def begin(self, name: str | None = None) -> Life:
         node = self.do(add_node, name=name)
-        life = Life(node, self.do(add_instance, node, self.runnable))
+        life = Life(node, Container(self.do(add_instance, node, self.runnable), node.id))
         self.all_lives.append(life)
+        self.containers.append(life.container)
         return life
 
     @precondition(lambda self: len(self.all_lives) < MAX_LIVES)
@@ -152,20 +164,20 @@ class PredictionMachine(RuleBasedStateMachine):
     def silent_nodes_are_declared_lost(self) -> None:
         silent = [life for life in self.all_lives if life.current and not life.leased]
         # Instances of an earlier life of a node go with it, unless they have ended.
-        names = {life.node.name for life in silent}
-        gone = [life for life in self.all_lives if life.node.name in names and life.instance_ready]
-        assert {life.instance_id for life in gone} <= set(self.do(fleet.declare_lost))
+        ids = {life.node.id for life in silent}
+        gone = [each for each in self.containers if each.node_id in ids and not each.status.is_terminal]
+        assert {container.id for container in gone} <= set(self.do(fleet.declare_lost))
         for life in silent:
             life.current = False
-        for life in gone:
-            life.instance_ready = False
+        for container in gone:
+            container.status = C.FAILED
 
     @rule(which=WHICH)
     def a_container_dies(self, which: int) -> None:
-        life = self.life_of(which)
-        moved = self.do(fleet.move_instance, life.instance_id, InstanceStatus.READY, InstanceStatus.FAILED, reason="x")
-        assert moved == life.instance_ready
-        life.instance_ready = False
+        container = self.life_of(which).container
+        moved = self.do(fleet.move_instance, container.id, C.READY, C.FAILED, reason="x")
+        assert moved == (container.status is C.READY)
+        container.status = C.FAILED if moved else container.status
 
     # --- the path ---
 
@@ -192,7 +204,7 @@ class PredictionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.expected)
     @rule(id=WHICH, life=WHICH)
     def start(self, id: int, life: int) -> None:
-        self.start_on(self.id_of(id), self.life_of(life))
+        self.start_on(self.id_of(id), self.life_of(life), self.life_of(life).container)
 
     @precondition(lambda self: self.expected)
     @rule(which=WHICH)
@@ -200,18 +212,18 @@ class PredictionMachine(RuleBasedStateMachine):
         self.start_somewhere(self.id_of(which))
 
     def start_somewhere(self, id: str) -> None:
-        life = next((life for life in self.all_lives if life.may_start), None)
+        life = next((life for life in self.all_lives if life.may_start(life.container)), None)
         if life is not None:
-            self.start_on(id, life)
+            self.start_on(id, life, life.container)
 
-    def start_on(self, id: str, life: Life) -> None:
+    def start_on(self, id: str, life: Life, container: Container) -> None:
         expected = self.expected[id]
-        row = self.do(predictions.start, id, life.instance_id, life.node.boot_id)
-        assert (row is not None) == (expected.status is S.STARTING and life.may_start)
+        row = self.do(predictions.start, id, container.id, life.node.boot_id)
+        assert (row is not None) == (expected.status is S.STARTING and life.may_start(container))
         if row is not None:
             assert row.attempt == expected.attempt + 1
             assert row.price_nanos_per_second is not None
-            expected.status, expected.attempt, expected.holder = S.PROCESSING, row.attempt, life.instance_id
+            expected.status, expected.attempt, expected.holder = S.PROCESSING, row.attempt, (life, container)
 
     @precondition(lambda self: self.expected)
     @rule(which=WHICH, lag=LAG, produced=PRODUCED)
@@ -286,14 +298,17 @@ class PredictionMachine(RuleBasedStateMachine):
     @rule()
     def rescue(self) -> None:
         """What the sweep does, of this machine's own predictions."""
-        alive = {life.instance_id for life in self.all_lives if life.current and life.instance_ready}
         found = self.do(predictions.orphans, 10_000)
         orphans = {row.id: row for row in found if row.id in self.expected}
         running = {id: expected for id, expected in self.expected.items() if expected.status is S.PROCESSING}
-        assert orphans.keys() == {id for id, expected in running.items() if expected.holder not in alive}
+        assert orphans.keys() == {id for id, expected in running.items() if not self.is_held(expected)}
         for id, row in orphans.items():
             self.do(predictions.interrupt, id, row.attempt, True)
             self.was_interrupted(self.expected[id], True)
+
+    def is_held(self, expected: Expected) -> bool:
+        life, container = expected.holder
+        return life.current and container.status in (C.READY, C.DRAINING)
 
     @rule()
     def expire(self) -> None:
