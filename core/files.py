@@ -6,8 +6,10 @@ so that a changed public URL breaks nothing. The id of an output file is its cap
 
 import asyncio
 import base64
+import errno
 import hashlib
 import hmac
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -23,7 +25,7 @@ from sqlalchemy import ARRAY, Row, Text, any_, bindparam, delete, func, or_, sel
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core.database import Direct, Hot, Transaction, seconds_from_now
-from core.errors import NotFound, TooLarge
+from core.errors import NotFound, TooLarge, Unavailable
 from core.ids import new_id, new_secret
 from core.log import get_logger
 from core.people import audit
@@ -48,6 +50,7 @@ _REFERENCE = re.compile(r"^millrace-file:([0-9a-z]+)/(.+)$", re.DOTALL)
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,127}/[\w.+-]{1,127}(?:; ?[\w.+-]{1,127}=[\w.+-]{1,127})*", re.ASCII)
 _UNKNOWN_CONTENT_TYPE = "application/octet-stream"
 _CHUNK_BYTES = 1024 * 1024
+_NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 class FileStore:
@@ -64,7 +67,14 @@ class FileStore:
             self._store = from_url(url)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes] | bytes | Path) -> None:
-        await self._store.put_async(key, chunks)
+        """Raises `Unavailable` where the store takes nothing, as when its disk is full."""
+        try:
+            await self._store.put_async(key, chunks)
+        except BaseError as error:
+            reason = " ".join(str(error).split())
+            log.error("file not stored", key=key, error=reason)
+            full = " Its disk is full." if _NO_SPACE in reason else ""
+            raise Unavailable(f"The file store could not take the file.{full} Try again later.") from error
 
     async def read(self, key: str) -> bytes:
         try:
