@@ -15,6 +15,7 @@ from bench.simulator.report import Summary, summarize, table
 from bench.simulator.traffic import Scale, calls, models
 
 _GPUS_PER_NODE = 8
+_COMPARED = ["millrace", "lru", "lru-each", "window", "always-on"]
 #: Half of the models need one GPU, a third two, a sixth four.
 _GPU_COUNTS = (1, 1, 1, 2, 2, 4)
 
@@ -57,6 +58,6 @@ if __name__ == "__main__":
     parser.add_argument("--warm-up-hours", type=float, default=1.0, help="calls that come before are not counted")
     parser.add_argument("--between-passes", type=float, default=10.0, help="virtual seconds; 0.05 for a small fleet")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=list(POLICIES))
+    parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=_COMPARED)
     parser.add_argument("--plots", type=Path, help="folder for SVG files")
     _main(parser.parse_args())

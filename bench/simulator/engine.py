@@ -231,7 +231,7 @@ class Simulation:
             idle_seconds=self._now - instance.since,
             boot_seconds=instance.target.boot_seconds if self._policy.guards_young else 0.0,
             leaving=instance not in instance.target.instances,
-            displaceable=self._policy.displaces and instance.use is Use.BUSY and not instance.is_pinned,
+            displaceable=self._policy.displaces and instance.use in (Use.BUSY, Use.IDLE) and not instance.is_pinned,
             loss=self._policy.loss(instance, self._now) if is_evictable else None,
             age_seconds=age,
         )

@@ -30,6 +30,7 @@ class Policy:
     guards_young = False
     """Whether one that is younger than its own boot stays."""
     foretells = False
+    """Whether GPUs that are free anyway boot for calls that are due."""
 
     def begin(self, fleet: Fleet) -> list[Target]:
         """Who has an Instance before the day begins, one for each time that it is named."""
@@ -55,7 +56,6 @@ class Millrace(Policy):
     name = "Millrace"
     displaces = True
     guards_young = True
-    foretells = True
 
     def idle_limit(self, target: Target) -> float:
         return autoscaling.idle_limit(Bounds(0, target.maximum, _IDLE_SECONDS), target.boot_seconds)
@@ -66,6 +66,13 @@ class Millrace(Policy):
     def loss(self, instance: Instance, now: float) -> float:
         target = instance.target
         return autoscaling.loss(target.boot_seconds, now - instance.since, target.arrivals(now))
+
+
+class Foretelling(Millrace):
+    """What the scheduler does not do yet: to boot before a call that a rhythm foretells."""
+
+    name = "foretelling"
+    foretells = True
 
 
 class Lru(Policy):
@@ -140,6 +147,7 @@ class AlwaysOn(Policy):
 
 POLICIES: dict[str, type[Policy]] = {
     "millrace": Millrace,
+    "foretelling": Foretelling,
     "lru": Lru,
     "lru-each": LruOneEach,
     "window": Window,
