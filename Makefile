@@ -7,7 +7,7 @@ SHELL := /bin/bash
 INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --progress-bar off --editable
 COUNT := awk '/^Collecting/ { printf "\r  %d packages found", ++n; fflush() } END { print n ? ", installed." : "  nothing new." }'
 
-.PHONY: up test lint bench bench-reads bench-streams bench-money bench-money-pages bench-gpu bench-simulator clean
+.PHONY: up test lint bench bench-reads bench-streams bench-cold-start bench-money bench-money-pages bench-gpu bench-simulator clean
 
 up: $(VENV)/.installed
 	@$(VENV)/bin/millrace up
@@ -29,6 +29,9 @@ bench-reads: $(VENV)/.installed-test
 bench-streams: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m bench.streams
 	@$(VENV)/bin/python -m bench.first_byte
+
+bench-cold-start: $(VENV)/.installed-test
+	@$(VENV)/bin/python -m bench.cold_start
 
 bench-money: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m bench.money

@@ -141,6 +141,20 @@ class InstanceFolder:
         return leader is not None or Path(process.cwd()).is_relative_to(self.path)
 
 
+def owner_of(pid: int, below: Path) -> str | None:
+    """The Instance with a folder `below` to which the process, or one it descends from, belongs."""
+    try:
+        process = psutil.Process(pid)
+        for each in [process, *process.parents()]:
+            with suppress(psutil.AccessDenied):
+                home = Path(each.environ().get("HOME", ""))
+                if home.is_relative_to(below) and home != below:
+                    return home.relative_to(below).parts[0]
+    except psutil.NoSuchProcess:
+        return None
+    return None
+
+
 def is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

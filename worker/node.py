@@ -31,6 +31,7 @@ from worker.inputs import InputFiles
 from worker.life import Life
 from worker.outputs import OutputFiles
 from worker.place import Place, Surroundings
+from worker.prefetch import Prefetch
 from worker.runtimes.base import Container, Runtime
 from worker.supervisor import InstanceSupervisor
 
@@ -56,7 +57,8 @@ class Node:
         self._runtimes = runtimes
         self._places: dict[str, Place] = {}
         self._kept = kept
-        self._life = Life(resources, kept["boot_id"], kept["node_id"]) if kept else Life(resources, new_id())
+        known = (kept["boot_id"], kept["node_id"]) if kept else (new_id(),)
+        self._life = Life(resources, *known, runtimes=runtimes)
         self._children: list[int] = kept["children"] if kept else []
         self._supervisors: dict[str, InstanceSupervisor] = {}
         self._tasks: dict[str, asyncio.Task] = {}
@@ -84,6 +86,7 @@ class Node:
                     self._converge_for_ever(),
                     self._listen(),
                     health.keep_beating(self._settings, "node"),
+                    Prefetch(self._resources, self._runtimes).run(lambda: self._life),
                 )
             ]
             try:
@@ -359,7 +362,7 @@ class Node:
             return True
         log.error("the lease was lost in between, beginning anew")
         handover.close(handover.descriptors({**kept, "listeners": {}}))
-        self._life = Life(self._resources, new_id())
+        self._life = Life(self._resources, new_id(), runtimes=self._runtimes)
         self._around = replace(self._around, boot_id=self._life.boot_id)
         return False
 

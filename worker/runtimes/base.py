@@ -86,4 +86,7 @@ class Runtime(Protocol):
     async def stop(self, container: Container, grace_seconds: float) -> None:
         """Ask, wait `grace_seconds`, then kill; when this returns the container is gone, and so are its files."""
 
+    async def owner(self, pid: int) -> str | None:
+        """The Instance of ours that the process of this machine belongs to; None: none."""
+
     async def close(self) -> None: ...

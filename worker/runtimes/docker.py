@@ -36,7 +36,7 @@ from requests import RequestException
 
 from core.errors import Unavailable
 from core.settings import Settings
-from worker.runtimes import addresses, exits, launch
+from worker.runtimes import addresses, cgroups, exits, launch
 from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec, Exit
 from worker.runtimes.departures import Departures, Stream
 
@@ -157,6 +157,14 @@ class DockerRuntime:
         found = await self._find(container)
         if found is not None:
             await self._call("stop a container", lambda _client: _stop(found, math.ceil(grace_seconds)))
+
+    async def owner(self, pid: int) -> str | None:
+        container_id = cgroups.container_of(pid)
+        if container_id is None:
+            return None
+        found = await self._call("inspect a container", lambda client: _get(client.containers, container_id))
+        ours = found is not None and self._labels.items() <= found.labels.items()
+        return found.labels[INSTANCE] if ours else None
 
     async def close(self) -> None:
         await asyncio.to_thread(self._departures.close)

@@ -23,6 +23,7 @@ from core.bundles import BundleError, digest, unpack
 from core.cog_config import CogConfig, read_config
 from core.log import get_logger
 from core.settings import Settings
+from worker import instances
 from worker.environments import Environment, Environments, full_disk
 from worker.inspection import Inspection, inspect_project
 from worker.instances import InstanceFolder, Record
@@ -141,6 +142,10 @@ class ProcessRuntime:
         if child is not None:
             await asyncio.to_thread(child.wait)
         await asyncio.to_thread(shutil.rmtree, folder.path)
+
+    async def owner(self, pid: int) -> str | None:
+        """That of itself, or of what started it: a model's children may hide where they are from."""
+        return await asyncio.to_thread(instances.owner_of, pid, self._instances)
 
     async def close(self) -> None:
         """Containers go on running: the node's next start adopts them."""
