@@ -6,6 +6,7 @@ import pytest
 
 from core.lifecycle import FailureCode
 from tests.faults.load import rows_of
+from tests.faults.recovery import recovery
 from tests.support.invariants import check_invariants
 from tests.support.platform import Platform
 
@@ -17,7 +18,8 @@ async def test_a_killed_container_fails_its_prediction_with_a_reason(broken: Pla
     await broken.client.until(created["id"], "processing")
     [row] = await rows_of(broken, [created["id"]])
     await broken.kill_container(row.instance_id)
-    ended = await broken.client.finished(created["id"])
+    with recovery("container killed"):
+        ended = await broken.client.finished(created["id"])
     assert ended["status"] == "failed"
     assert "container" in ended["error"]
     [row] = await rows_of(broken, [created["id"]])

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from core.lifecycle import FailureCode
 from core.tables import Instance, Node, Prediction
 from tests.faults.load import all_ended, rows_of, until
+from tests.faults.recovery import recovery
 from tests.support.invariants import check_invariants
 from tests.support.platform import Platform
 from tests.support.receiver import Receiver
@@ -40,10 +41,11 @@ async def test_a_late_result_is_refused_and_each_prediction_has_one_outcome(
     assert await _instances_of(broken, ids) == {"failed"}
     # Both containers have long finished when the node wakes up with their results in its sockets.
     await asyncio.sleep(RUN_SECONDS)
-    await broken.kill("node", signal.SIGCONT)
-    await broken.ended("node")
-    await broken.restart("node")
-    rows = {row.id: row for row in await all_ended(broken, ids)}
+    with recovery("node stopped past its lease"):
+        await broken.kill("node", signal.SIGCONT)
+        await broken.ended("node")
+        await broken.restart("node")
+        rows = {row.id: row for row in await all_ended(broken, ids)}
     again, lost = rows[silent["id"]], rows[talking["id"]]
     assert (again.status, again.attempt, again.output) == ("succeeded", 2, "silent")
     assert (lost.status, lost.attempt, lost.failure_code) == ("failed", 1, FailureCode.NODE_LOST)
