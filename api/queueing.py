@@ -29,10 +29,12 @@ class Queueing:
             ahead = limit = None
         if limit is not None:
             return {"position": ahead, "reason": concurrency.reason(limit), "estimated_seconds": None}
-        seconds = None if ahead is None else (await self._pace(self._resources.database, row)).estimate(ahead)
+        seconds = None
+        if ahead is not None:
+            seconds = (await self._pace(self._resources.database, row)).estimate(ahead, row.queue_reason)
         return {
             "position": ahead,
-            "reason": row.queue_reason,
+            "reason": demand.standing(row.queue_reason, ahead, seconds),
             "estimated_seconds": None if seconds is None else round(seconds, 1),
         }
 

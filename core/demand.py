@@ -17,6 +17,9 @@ _LATEST_RUNS = 20
 _LATEST_BOOTS = 5
 
 
+#: To those of a target that has no Instance ready, but one that is coming.
+STARTED = "A container is being started for this model."
+
 #: What goes on for long is told again after so many seconds, so that it is among the events of who came meanwhile.
 _TOLD_AGAIN_SECONDS = 60.0
 
@@ -49,7 +52,7 @@ def standing(reason: str | None, ahead: int | None, seconds: float | None) -> st
     """A reason as one of those who wait is told it, with how many are before it and for about how long."""
     if reason is None:
         return None
-    told = [reason.rstrip(".")]
+    told = [reason.removesuffix(".")]
     if ahead:
         told.append(f"{ahead} prediction{'s' if ahead > 1 else ''} ahead")
     if seconds is not None:
@@ -107,9 +110,11 @@ class Pace:
     run_seconds: float | None
     boot_seconds: float | None
 
-    def estimate(self, ahead: int) -> float | None:
-        """Seconds until a prediction with so many before it starts; None: nobody knows."""
+    def estimate(self, ahead: int, reason: str | None = None) -> float | None:
+        """Seconds until a prediction with so many before it starts, which waits for that reason; None: nobody knows."""
         if not self.slots:
+            if reason not in (None, STARTED):
+                return None  # Nothing is coming for as long as that is so.
             return None if self.boot_seconds is None else self.boot_seconds + ahead * (self.run_seconds or 0.0)
         return None if self.run_seconds is None else (ahead + 1) * self.run_seconds / self.slots
 

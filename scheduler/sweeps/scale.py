@@ -142,7 +142,7 @@ def _reason(target: Target, refusal: str) -> str | None:
         refusal = UNFUNDED
     slots = sum(row.slots for row in target.ready)
     if not slots:
-        return refusal if refusal and not target.instances else "A container is being started for this model."
+        return refusal if refusal and not target.instances else demand.STARTED
     if target.servable and target.oldest_wait > EXPLAIN_SECONDS:
         return f"All slots ({slots}) of this model are busy. {refusal}".rstrip()
     return None

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import event, func
+from sqlalchemy import event, func, update
 
 from core import catalog, fleet, predictions
 from core.lifecycle import FailureCode, InstanceStatus, NodeFault, PredictionStatus
@@ -14,6 +14,7 @@ from tests.scheduler.conftest import Scene
 from tests.support.factories import TEXT_OUTPUT, add_instance, add_node, add_runnable, add_version
 
 LONG_AGO = func.now() - timedelta(hours=1)
+SOON = func.now() + timedelta(seconds=5)
 STARTED = "A container is being started for this model."
 
 
@@ -33,6 +34,8 @@ async def fail_setups(scene: Scene, count: int, reason: str) -> None:
             await fleet.move_instance(
                 tx, id, InstanceStatus.STARTING, InstanceStatus.FAILED, reason=reason, setup_logs="Traceback\n"
             )
+            # On a slow machine, too, nobody's pause is over before they have been looked at.
+            await tx.execute(update(Instance).where(Instance.id == id).values(ended_at=SOON))
 
 
 async def test_nothing_is_done_where_nobody_waits(scene: Scene, context: Context) -> None:
