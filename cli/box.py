@@ -73,6 +73,20 @@ class Box:
                 await self._watch_models(own, marker, current)
         await self._announce(own)
 
+    async def restart(self) -> None:
+        """Millrace's own processes, one after the other, with the code as it is on disk now; what runs goes on.
+
+        Raises `Refusal` where one does not come up; it is tried again for as long as we run.
+        """
+        assert self._forge is not None
+        own = installation(self._settings)
+        await self._forge.renew()
+        for name in processes.wanted(self._settings):
+            with step(self._console, f"Restart {name}"):
+                health.forget(self._settings, name)
+                await self._supervisor.renew(name)
+                await self._until(name, partial(self._is_healthy, own, name))
+
     async def close(self) -> None:
         self._ready_file.unlink(missing_ok=True)
         if self._watching is not None:
@@ -126,7 +140,7 @@ class Box:
         names = processes.wanted(self._settings)
         for name in names:
             health.forget(self._settings, name)
-            await self._supervisor.start(processes.process(forge, name))
+            await self._supervisor.start(processes.process(forge, name, self._settings.drain_seconds))
         for name in names:
             await self._until(name, partial(self._is_healthy, own, name))
 

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from cli.errors import Refusal
 
 # An empty database, the logs of a day and hello-world take a fraction of it; a disk this full fails within hours.
 _FREE_BYTES = 1024**3
+
+
+#: Tells `up` to restart its processes; SIGHUP means there that its terminal is gone.
+RESTART_SIGNAL = signal.SIGUSR1
 
 
 def linux() -> None:
@@ -63,6 +68,21 @@ def only_one(data: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def tell_to_restart(data: Path) -> int:
+    """Tells whoever holds the data folder, and returns its pid. Raises `Refusal` where nobody does."""
+    refusal = Refusal(f"Millrace does not run on {data}; start it with `millrace up`.")
+    if not (data / "lock").exists():
+        raise refusal
+    with (data / "lock").open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = int(file.read())
+            os.kill(pid, RESTART_SIGNAL)
+            return pid
+    raise refusal
 
 
 def port_free(host: str, port: int, setting: str = "MILLRACE_PORT") -> None:

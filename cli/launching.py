@@ -76,6 +76,8 @@ class Forge:
         self._log = log
         self._ready_file = ready_file
         self._process: asyncio.subprocess.Process | None = None
+        self._forks: list[_Fork] = []
+        self._older: list[tuple[asyncio.subprocess.Process, list[_Fork]]] = []
         self._one_order = asyncio.Lock()
 
     async def warm_up(self) -> None:
@@ -105,12 +107,32 @@ class Forge:
             answer = await self._process.stdout.readline()
         if not answer:
             raise ChildProcessError(f"the process that forks the others ended; see {self._log}")
-        return _Fork(int(answer))
+        fork = _Fork(int(answer))
+        self._forks.append(fork)
+        return fork
+
+    async def renew(self) -> None:
+        """What is forked from now on has the code as it is now. The forge of a living process lives as long as that."""
+        async with self._one_order:
+            if self._process is not None:
+                self._older.append((self._process, self._forks))
+                self._process, self._forks = None, []
+            for process, forks in [*self._older]:
+                if all(fork.has_ended for fork in forks):
+                    self._older.remove((process, forks))
+                    await _kill(process)
+            await self.warm_up()
 
     async def close(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
+        for process in (self._process, *(process for process, _ in self._older)):
+            if process is not None:
+                await _kill(process)
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +159,10 @@ class _Fork:
             self._ended.set()
         else:
             asyncio.get_running_loop().add_reader(self._fd, self._end)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.is_set()
 
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._fd)

@@ -45,6 +45,17 @@ def up() -> None:
 
 
 @commands.command()
+def restart() -> None:
+    """Load Millrace's code anew, after an update: a running `millrace up` restarts its processes one after the other.
+
+    What runs goes on: the node takes its containers and their predictions along, and the api is away for a moment.
+    PostgreSQL and Redis stay as they are. Where an update changes the database, stop `up` and start it again instead.
+    """
+    pid = checks.tell_to_restart(get_settings().data.expanduser().absolute())
+    typer.echo(f"Told process {pid}; it says there how it goes.")
+
+
+@commands.command()
 def setup() -> None:
     """Bring the database up to date and publish the models that come along; safe to repeat."""
     _replace_with("cli.setup")

@@ -18,10 +18,11 @@ PROCESSES = {
 }
 #: Only where other machines may join.
 GATEWAY = {"gateway": ("api.gateway",)}
-_GRACE_SECONDS = {
-    "node": 25.0,  # It finishes what runs.
-    "jobs": 3.0,  # Building an environment may take minutes; the next start does it again.
-}
+_GRACE_SECONDS = 10.0
+#: Building an environment may take minutes; the next start does it again.
+_JOBS_GRACE_SECONDS = 3.0
+#: Once what runs has finished, or may not any longer, a node removes its containers.
+_REMOVAL_SECONDS = 15.0
 
 
 def wanted(settings: Settings) -> dict[str, tuple[str, ...]]:
@@ -29,9 +30,11 @@ def wanted(settings: Settings) -> dict[str, tuple[str, ...]]:
     return {**PROCESSES, **GATEWAY} if settings.gateway_port else PROCESSES
 
 
-def process(forge: Forge, name: str) -> Service:
+def process(forge: Forge, name: str, drain_seconds: float) -> Service:
     module, *arguments = {**PROCESSES, **GATEWAY}[name]
-    return Service(name, Module(forge, module, arguments), grace_seconds=_GRACE_SECONDS.get(name, 10.0))
+    grace = {"node": drain_seconds + _REMOVAL_SECONDS, "jobs": _JOBS_GRACE_SECONDS}.get(name, _GRACE_SECONDS)
+    renew = signal.SIGHUP if name == "node" else None
+    return Service(name, Module(forge, module, arguments), grace_seconds=grace, renew_signal=renew)
 
 
 def postgres(installation: Installation) -> Service:

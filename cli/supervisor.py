@@ -21,7 +21,8 @@ _STEADY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`before_start` clears what an earlier life left in the way; `hurry_signal` follows when the grace is over."""
+    """`before_start` clears what an earlier life left in the way; `hurry_signal` follows when the grace is over. At
+    `renew_signal` it loads its code anew by itself, and goes on with what it was doing."""
 
     name: str
     what: Launchable
@@ -29,6 +30,7 @@ class Service:
     grace_seconds: float = 10.0
     hurry_signal: signal.Signals = signal.SIGKILL
     before_start: Callable[[], None] = lambda: None
+    renew_signal: signal.Signals | None = None
 
 
 @dataclass(slots=True)
@@ -56,6 +58,17 @@ class Supervisor:
         kept = _Kept(service, await self._launch(service))
         kept.keeper = asyncio.create_task(self._keep(kept))
         self._kept[service.name] = kept
+
+    async def renew(self, name: str) -> None:
+        """Goes on with it as it is on disk now."""
+        kept = self._kept[name]
+        kept.deaths = 0
+        if kept.service.renew_signal is not None:
+            kept.running.send_signal(kept.service.renew_signal)
+        else:
+            await self._stop(kept)
+            kept.running = await self._launch(kept.service)
+            kept.keeper = asyncio.create_task(self._keep(kept))
 
     async def stop_all(self) -> None:
         """One after the other, the last started first: whoever serves stops before what it depends on."""

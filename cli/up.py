@@ -29,7 +29,9 @@ async def up(settings: Settings, console: Console) -> None:
         box = Box(settings, console, supervisor)
         try:
             await _unless(stop, box.start(record))
-            await stop.wait()
+            restart = _on_restart_signal()
+            while not stop.is_set():
+                await _unless(stop, _restart_when_told(restart, box, console))
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise Refusal(checks.no_space(data)) from None
@@ -39,7 +41,8 @@ async def up(settings: Settings, console: Console) -> None:
                 await box.close()
             else:
                 with step(console, "Stop") as stopping:
-                    stopping.say("running predictions get 10 s to finish; Ctrl-C again to hurry")
+                    grace = f"{settings.drain_seconds:g} s"
+                    stopping.say(f"running predictions get {grace} to finish; Ctrl-C again to hurry")
                     await box.close()
 
 
@@ -55,6 +58,21 @@ def _stop_on_signals(supervisor: Supervisor) -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, receive)
     return stop
+
+
+def _on_restart_signal() -> asyncio.Event:
+    restart = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(checks.RESTART_SIGNAL, restart.set)
+    return restart
+
+
+async def _restart_when_told(restart: asyncio.Event, box: Box, console: Console) -> None:
+    await restart.wait()
+    restart.clear()
+    try:
+        await box.restart()
+    except Refusal as error:
+        console.print(f"The restart stopped half-way: {error}", markup=False, highlight=False)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> None:

@@ -59,8 +59,16 @@ async def is_possible() -> bool:
     return False
 
 
+def hold_signals() -> None:
+    """Until `listen`, in this program or the next; so that none is lost in between."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
 def replace(document: dict[str, Any], fds: Iterable[int], *, is_to_stop: bool) -> NoReturn:
-    """Becomes the new program. `is_to_stop`: a SIGTERM was heard, and is passed on. Raises `OSError`."""
+    """Becomes the new program, once signals are held. `is_to_stop`: a SIGTERM was heard before, and is passed on.
+
+    Raises `OSError`.
+    """
     children = [child.pid for child in psutil.Process().children()]
     content = orjson.dumps({**document, "version": VERSION, "fds": [*fds], "children": children})
     memory = os.memfd_create(_NAME, 0)
@@ -68,12 +76,15 @@ def replace(document: dict[str, Any], fds: Iterable[int], *, is_to_stop: bool) -
         stream.write(content)
     for fd in fds:
         os.set_inheritable(fd, True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     if is_to_stop:
         os.kill(os.getpid(), signal.SIGTERM)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, *_PROGRAM])
+    try:
+        os.execv(sys.executable, [sys.executable, *_PROGRAM])
+    except OSError:
+        listen()
+        raise
 
 
 def listen() -> None:

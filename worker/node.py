@@ -343,6 +343,7 @@ class Node:
         await asyncio.gather(*(supervisor.halt() for supervisor in supervisors))
         listeners = {name: await place.endpoint.leave() for name, place in self._places.items()}
         kept = zip(supervisors, await asyncio.gather(*(each.leave() for each in supervisors)), strict=True)
+        handover.hold_signals()
         await self._life.is_still_ours()  # For as long as the new program takes to start.
         document = {
             "node_id": self._life.node_id,

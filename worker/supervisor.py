@@ -128,6 +128,8 @@ class InstanceSupervisor:
     async def leave(self) -> dict[str, Any] | None:
         """After `halt`: lets go of a container that is up, without it noticing; returns what `resume` needs. None: the
         next program is to look at what there is, as if nobody had been here."""
+        if self._life is None:
+            return None
         if self._boot.container is None:
             # Whatever makes its artifact ready is ended with it.
             self._life.cancel()
