@@ -44,9 +44,10 @@ bench-money-pages: $(VENV)/.installed-test
 bench-gpu: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m bench.gpu
 
-# A virtual day of 5,000 models on 8,000 GPUs under five policies: an hour or more. Fewer: see --help.
+# Minutes. `python -m bench.simulator` alone is a day of 5,000 models on 8,000 GPUs, and takes hours.
 bench-simulator: $(VENV)/.installed-test
-	@$(VENV)/bin/python -m bench.simulator
+	@$(VENV)/bin/python -m bench.simulator --nodes 10 --models 50 --begin-hour 10 --hours 6 --between-passes 0.2
+	@$(VENV)/bin/python -m bench.simulator.planner
 
 # What Millrace keeps in .millrace stays.
 clean:
