@@ -23,7 +23,7 @@ from core.bundles import BundleError, digest, unpack
 from core.cog_config import CogConfig, read_config
 from core.log import get_logger
 from core.settings import Settings
-from worker import instances
+from worker import caches, instances
 from worker.environments import Environment, Environments, full_disk
 from worker.inspection import Inspection, inspect_project
 from worker.instances import InstanceFolder, Record
@@ -57,6 +57,7 @@ class ProcessRuntime:
         self._fetch = fetch
         self._bundles = data / "bundles"
         self._instances = data / "instances"
+        self._caches = data / "caches"
         self._environments = Environments(data / "environments")
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         _warn()
@@ -82,8 +83,9 @@ class ProcessRuntime:
         record = Record(self._installation, self._node, spec.instance_id, _free_port(), spec.gpu_uuids)
         folder.write_record(record)
         try:
+            cached = await asyncio.to_thread(self._caches_of, spec)
             await asyncio.to_thread(folder.prepare, bundle, launch.streaming_schema(spec.artifact.openapi_schema))
-            child = _spawn(folder, environment, config, spec, record.port)
+            child = _spawn(folder, environment, config, spec, record.port, cached)
             self._children[spec.instance_id] = child
             folder.write_record(record.running_as(child.pid))
         except BaseException:
@@ -150,6 +152,12 @@ class ProcessRuntime:
     async def close(self) -> None:
         """Containers go on running: the node's next start adopts them."""
         self._children.clear()
+
+    def _caches_of(self, spec: ContainerSpec) -> dict[str, str]:
+        if not SAFE_NAME.fullmatch(spec.version_id):
+            raise ValueError(f"{spec.version_id!r} cannot name a folder, so it cannot name a version.")
+        caches.remove_old(self._caches)
+        return caches.prepare(self._caches, spec.version_id, spec.gpu_uuids)
 
     async def _project(self, reference: str) -> Path:
         """The unpacked bundle, fetched once and checked against its digest."""
@@ -235,11 +243,17 @@ def _warn() -> None:
 
 
 def _spawn(
-    folder: InstanceFolder, environment: Environment, config: CogConfig, spec: ContainerSpec, port: int
+    folder: InstanceFolder,
+    environment: Environment,
+    config: CogConfig,
+    spec: ContainerSpec,
+    port: int,
+    cached: dict[str, str],
 ) -> subprocess.Popen[bytes]:
     """Not by asyncio, which kills its children when the node's loop closes: this one shall outlive it."""
     command = [*launch.command(spec.upload_url, str(environment.python)), "--host", LOOPBACK]
     variables = {
+        **cached,
         **config.environment,
         **launch.environment(spec, port),
         "TMPDIR": str(folder.tmp),
