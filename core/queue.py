@@ -77,15 +77,17 @@ _TAKE = (
     + """
 local base, wanted, low_every = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local normal, low = base .. ':', base .. ':low:'
-local taken = {}
+local taken, blocked = {}, 0
 
 local function next_of(lane)
-  while true do
+  -- Redis serves nobody else meanwhile. Whoever is left rings, and the next take goes on.
+  while blocked < 100 do
     local account = redis.call('LPOP', lane .. 'ring')
     if not account then return nil end
     local id = redis.call('LPOP', lane .. account)
     if id and has_limits and not may_run(lane, account, id) then
       redis.call('LPUSH', lane .. account, id)
+      blocked = blocked + 1
     elseif id then
       redis.call('SREM', base .. ':members', id)
       if redis.call('EXISTS', lane .. account) == 1 then redis.call('RPUSH', lane .. 'ring', account) end

@@ -265,3 +265,18 @@ async def test_an_end_that_woke_nobody_is_found(scene: Scene, redis: Redis) -> N
     await refresh(scene)
     assert await rings(scene)
     assert await take(scene) == [ids[1]]
+
+
+async def test_a_crowd_at_its_limit_is_passed_a_hundred_at_a_time(scene: Scene, redis: Redis) -> None:
+    target, crowd = scene.runnable.target, [f"{scene.account.id}-{number}" for number in range(250)]
+    for account_id in crowd:
+        await concurrency.set_limit(redis, account_id, 1, [f"running of {account_id}"])
+    await queue.push_many(redis, [(target, account_id, account_id, "normal") for account_id in crowd])
+    await queue.push(redis, target, scene.account.id, "mine")
+    for _ in range(2):
+        assert await take(scene, 1) == []
+        assert await rings(scene), "whoever took nothing comes again at once"
+    assert await take(scene, 1) == ["mine"]
+    await redis.delete(*map(running_key, crowd))
+    await queue.remove_many(redis, [(target, account_id, account_id) for account_id in crowd])
+    await queue.wake(redis, crowd)
