@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from sqlalchemy import Row, func, select, update
 
+from core import fleet
 from core.ids import new_id
 from core.lifecycle import FailureCode
 from core.tables import Instance, Node, UsageRecord
@@ -166,6 +167,29 @@ async def test_where_the_lease_is_lost_in_between_what_had_spoken_fails_and_the_
     assert (rows[writer.id].status, rows[writer.id].attempt) == ("succeeded", 2)
     assert await boot_id(platform) != life
     await check_invariants(platform, [*rows], receiver)
+
+
+async def test_what_a_draining_instance_may_no_longer_run_fails_or_runs_elsewhere(
+    platform: Platform, receiver: Receiver
+) -> None:
+    talker = await Run.begin(platform, "talker", webhook=receiver.url)
+    writer = await Run.begin(platform, "writer", webhook=receiver.url)
+    await platform.client.until(writer.id, "processing")
+    await until(partial(has_spoken, platform, talker.id))
+    async with platform.resources.database.transaction() as tx:
+        for row in await rows_of(platform, [talker.id, writer.id]):
+            assert await fleet.drain_instance(tx, row.instance_id, 1.0, "Its time is over.")
+    await until(partial(is_tried_again, platform, writer.id))
+    writer.end()
+    rows = {row.id: row for row in await all_ended(platform, [talker.id, writer.id])}
+    assert (rows[talker.id].status, rows[talker.id].failure_code) == ("failed", FailureCode.NODE_LOST)
+    assert (rows[writer.id].status, rows[writer.id].attempt) == ("succeeded", 2)
+    await check_invariants(platform, [*rows], receiver)
+
+
+async def is_tried_again(platform: Platform, id: str) -> bool:
+    [row] = await rows_of(platform, [id])
+    return row.status == "starting" or row.attempt > 1
 
 
 # --- restarting -------------------------------------------------------------------------------------------------------
