@@ -42,7 +42,6 @@ async def of(tx: Transaction, version_ids: Collection[str], seconds: float) -> l
                 Instance.id,
                 Instance.version_id,
                 Instance.reason,
-                Instance.setup_logs,
                 func.coalesce(Instance.last_active_at > Instance.ready_at, False).label("has_worked"),
                 func.extract("epoch", func.now() - Instance.ended_at).label("seconds_ago"),
             )

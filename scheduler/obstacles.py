@@ -12,9 +12,12 @@ from sqlalchemy import Row
 from core.lifecycle import FailureCode, VersionStatus
 from scheduler.world import Target
 
-#: So many containers of a Version that die within the window, and none that stays: it is broken, not unlucky.
+#: So many containers of a Version that die one after the other, and none that stays: it is broken, not unlucky.
 CRASH_LOOP_FAILURES = 3
-CRASH_LOOP_SECONDS = 600.0
+#: One that dies so long after the last, and after it could have been set up, is the first again.
+CRASH_LOOP_GAP_SECONDS = 600.0
+#: How far is looked back.
+CRASH_LOOP_SECONDS = 3600.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 
@@ -27,7 +30,8 @@ class Obstacle:
 
     reason: str
     code: FailureCode | None = None
-    logs: str = ""
+    instance_id: str | None = None
+    """Whose logs they are to see."""
 
 
 def obstacle(target: Target, version: Row, crashes: Sequence[Row]) -> Obstacle | None:
@@ -38,12 +42,23 @@ def obstacle(target: Target, version: Row, crashes: Sequence[Row]) -> Obstacle |
         return Obstacle(f"This version could not be prepared: {version.status_reason}", FailureCode.PREPARATION)
     if target.is_unfunded and not target.instances:
         return Obstacle(UNFUNDED)
-    return _crash_loop(crashes)
+    return _crash_loop(_in_a_row(crashes, CRASH_LOOP_GAP_SECONDS + version.setup_timeout_seconds))
 
 
 def pause(failures: int) -> float:
     """Seconds from the last failure to the next boot."""
     return min(FIRST_PAUSE_SECONDS * 2 ** (failures - 1), LONGEST_PAUSE_SECONDS)
+
+
+def _in_a_row(crashes: Sequence[Row], gap_seconds: float) -> list[Row]:
+    row, newer = [], 0.0
+    for crash in crashes:
+        ago = float(crash.seconds_ago)
+        if ago - newer > gap_seconds:
+            break
+        row.append(crash)
+        newer = ago
+    return row
 
 
 def _crash_loop(crashes: Sequence[Row]) -> Obstacle | None:
@@ -52,6 +67,6 @@ def _crash_loop(crashes: Sequence[Row]) -> Obstacle | None:
     last, count = crashes[0], f"{len(crashes)} containers" if len(crashes) > 1 else "A container"
     if sum(not crash.has_worked for crash in crashes) >= CRASH_LOOP_FAILURES:
         reason = f"{count} of this version failed to start. The last one: {last.reason}"
-        return Obstacle(reason, FailureCode.SETUP, last.setup_logs)
+        return Obstacle(reason, FailureCode.SETUP, last.id)
     again = f"another is started {pause(len(crashes)):g} s after that"
     return Obstacle(f"{count} of this version did not stay up; {again}. The last one: {last.reason}")

@@ -126,13 +126,11 @@ class Board:
                 if holders:
                     place.residents[uuid] = holders
                 device = place.state.devices.get(uuid)
-                is_foreign = device is not None and bool(device.foreign) and is_foreign_held(device)
+                is_foreign = is_foreign_held(device)
                 if is_foreign:
                     place.foreign.add(uuid)
                 if not holders and not is_foreign:
                     place.free.setdefault(model, []).append(uuid)
-                elif holders and not holders[0].shares_gpu:
-                    pass
                 elif (left := _left(device, holders or [])) is not None:
                     self._left_of[uuid] = left
                     self._left[model].append((left, uuid, place))

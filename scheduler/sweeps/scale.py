@@ -128,7 +128,9 @@ async def _tell(database: Database, world: World, obstacles: Mapping[str, Obstac
         if found is not None and found.code is not None and not target.instances:
             log.warning("refused", target=target.name, waiting=target.waiting, reason=found.reason)
             async with database.transaction() as tx:
-                await unstarted.refuse(tx, target.name, found.code, found.reason, logs=found.logs)
+                last = await fleet.get_instance(tx, found.instance_id) if found.instance_id else None
+                logs = last.setup_logs if last else ""
+                await unstarted.refuse(tx, target.name, found.code, found.reason, logs=logs)
             continue
         reason = _reason(target, found.reason if found else decided.refusals.get(target.name, ""))
         if reason not in (None, target.told):

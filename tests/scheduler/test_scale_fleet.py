@@ -288,9 +288,27 @@ async def test_inputs_that_kill_their_container_fail_nobody_else(scene: Scene, c
     assert "did not stay up; another is started 8 s after that." in await told(scene, row)
 
 
+async def test_a_version_that_takes_long_to_fail_is_given_up_too(scene: Scene, context: Context) -> None:
+    """Its failures are as far from each other as its set-up may take, and still one after the other."""
+    await scene.write(Version, scene.runnable.version_id, setup_timeout_seconds=900)
+    for number in range(CRASH_LOOP_FAILURES):
+        await fail(scene, ago=JUST_NOW + 1000 * number)
+    row = await scene.predict()
+    await scale.run(context)
+    assert (await scene.prediction(row.id)).status == PredictionStatus.FAILED
+
+
+async def test_a_failure_long_after_the_last_is_the_first_again(scene: Scene, context: Context) -> None:
+    for ago in (3000.0, 2990.0, JUST_NOW):
+        await fail(scene, ago=ago)
+    row = await scene.predict()
+    await scale.run(context)
+    assert (await told(scene, row)).startswith("A container of this version did not stay up")
+
+
 async def test_one_that_stays_up_ends_a_crash_loop(scene: Scene, context: Context) -> None:
     for _ in range(CRASH_LOOP_FAILURES):
-        await fail(scene, ago=60.0)
+        await fail(scene, ago=60.0 + JUST_NOW)
     async with scene.resources.database.transaction() as tx:
         good = await add_instance(tx, scene.node, scene.runnable)
         await fleet.unwant(tx, good, "Idle.")
