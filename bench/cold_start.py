@@ -14,6 +14,7 @@ import time
 from asyncio.subprocess import DEVNULL
 from pathlib import Path
 
+import orjson
 import psutil
 import uvloop
 from rich.console import Console
@@ -46,7 +47,8 @@ async def first_call(instance: Instance, name: str) -> dict[str, float]:
 
 async def by_hand(instance: Instance) -> float:
     """Seconds until the server of a container that runs is ready, started once more as it was."""
-    [server, *_] = [each for each in instance.process.children(recursive=True) if "cog.server.http" in each.cmdline()]
+    record = next(instance.data.glob("instances/*/container.json"))
+    server = psutil.Process(orjson.loads(record.read_bytes())["pid"])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
