@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Row, exists, func, insert, or_, select, up
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core import events
-from core.database import Transaction, one_of, seconds_from_now
+from core.database import Transaction, seconds_from_now
 from core.ids import new_id
 from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, FailureCode, InstanceStatus, NodeFault
 from core.redis import SCHEDULER_BELL, node_channel, publish, ring
@@ -315,32 +315,6 @@ async def _tell_of_loss(tx: Transaction, names: Collection[str], instances: Sequ
 async def note_activity(tx: Transaction, instance_ids: list[str]) -> None:
     """These Instances are at work, or were a moment ago: their idle time starts anew."""
     await tx.execute(update(Instance).where(Instance.id.in_(instance_ids)).values(last_active_at=func.now()))
-
-
-async def failed_setups(tx: Transaction, version_ids: Collection[str], seconds: float) -> list[Row]:
-    """Instances of these Versions that lately failed before they were ready, newest first: what a crash loop is.
-
-    A node that dies, or is stopped, while they boot says nothing of their Version.
-    """
-    return list(
-        await tx.all(
-            select(
-                Instance.id,
-                Instance.version_id,
-                Instance.reason,
-                Instance.setup_logs,
-                func.extract("epoch", func.now() - Instance.ended_at).label("seconds_ago"),
-            )
-            .where(
-                one_of(Instance.version_id, version_ids),
-                Instance.status == InstanceStatus.FAILED,
-                Instance.ready_at.is_(None),
-                Instance.reason.not_in(list(NodeFault)),
-                Instance.ended_at > seconds_from_now(-seconds),
-            )
-            .order_by(Instance.ended_at.desc())
-        )
-    )
 
 
 def _count(number: int, what: str) -> str:

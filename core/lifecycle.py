@@ -41,6 +41,7 @@ class FailureCode(StrEnum):
     TIMEOUT = "timeout"  #: It ran longer than its Version allows.
     CONTAINER_LOST = "container_lost"  #: The container died while it ran.
     NODE_LOST = "platform_node_lost"  #: The node died, or stopped reporting, while it ran.
+    STORE = "platform_store_failed"  #: The files it made could not be kept.
     SETUP = "setup_failed"  #: No container of its Version became ready.
     INSUFFICIENT_FUNDS = "insufficient_funds"  #: Its Account's money was used up while it ran; it is canceled.
     PREPARATION = "preparation_failed"  #: Its Version's environment or image could not be made ready.

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Row, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import catalog, fleet, health, predictions
+from core import catalog, events, fleet, health, predictions
 from core.errors import MillraceError
 from core.ids import new_id
 from core.lifecycle import InstanceStatus, NodeFault
@@ -53,6 +53,7 @@ class Node:
     def __init__(self, resources: Resources, runtimes: list[Runtime], kept: dict[str, Any] | None = None) -> None:
         self._resources = resources
         self._settings = resources.settings
+        self._actor = events.node(self._settings.node)
         self._database = resources.database
         self._runtimes = runtimes
         self._places: dict[str, Place] = {}
@@ -286,7 +287,7 @@ class Node:
             if row.id not in known:
                 log.warning("giving up what nobody runs", prediction=row.id, attempt=row.attempt)
                 async with self._database.transaction() as tx:
-                    await predictions.interrupt(tx, row.id, row.attempt, row.allows_retry)
+                    await predictions.interrupt(tx, row.id, row.attempt, row.allows_retry, actor=self._actor)
 
     async def _begin(self, rows: list[Row]) -> None:
         versions = await self._versions(rows)

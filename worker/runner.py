@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core import predictions, streams, webhooks
 from core.clock import monotonic
-from core.errors import StaleWrite
+from core.errors import MillraceError, StaleWrite, TooLarge
 from core.lifecycle import FailureCode, PredictionStatus, WebhookEvent
 from core.log import get_logger
 from core.money.pricing import MICROS_PER_SECOND, unit_lines
@@ -86,6 +86,8 @@ class Runner:
         self._lent: list[str] = []
         self._metrics: dict[str, Any] = {}
         self._stop_reason: FailureCode | str | None = None
+        self._unkept: MillraceError | None = None
+        """Why files that it made are lost; then it has made nothing."""
         self._stop_asked = 0.0
         self._stopping: asyncio.Task | None = None
         self._progress: Progress
@@ -277,15 +279,24 @@ class Runner:
                 _record(self._metrics, name, value, mode)
         if self._progress.is_stale:
             self.cancel("stale")
+        if self._unkept is not None:
+            self.cancel("unkept")
 
     async def _as_references(self, output: Any) -> Any:
         holds_files = self._seat.output_kind.holds_files
-        return await self._seat.outputs.translate(self.row.account_id, self.row.id, output, holds_files)
+        try:
+            return await self._seat.outputs.translate(self.row.account_id, self.row.id, output, holds_files)
+        except MillraceError as error:
+            log.warning("files not kept", prediction=self.prediction_id, error=str(error))
+            self._unkept = self._unkept or error
+            return None
 
     async def _outcome(self, done: Done, micros: int) -> Outcome:
         progress, metrics = self._progress, {**self._metrics, **done.metrics}
-        status, error, code = self._verdict(done)
         output = await self._output(done, progress)
+        status, error, code = self._verdict(done)
+        if self._unkept is not None:
+            output = None
         if len(orjson.dumps(output)) > _MAX_OUTPUT_BYTES:
             status, code, output = PredictionStatus.FAILED, FailureCode.MODEL, None
             error = f"The output is larger than {_MAX_OUTPUT_BYTES} bytes; return large results as files."
@@ -297,8 +308,9 @@ class Runner:
             failure_code=code,
             logs=progress.logs,
             metrics={**_bounded(metrics), "predict_time": micros / MICROS_PER_SECOND},
-            micros=micros,
-            units=self._units(status, metrics),
+            # What we could not keep is not paid for.
+            micros=None if code is FailureCode.STORE else micros,
+            units=None if code is FailureCode.STORE else self._units(status, metrics),
         )
 
     def _units(self, status: PredictionStatus, metrics: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -315,6 +327,9 @@ class Runner:
         return _without_nul(await self._as_references(done.output))
 
     def _verdict(self, done: Done) -> tuple[PredictionStatus, str | None, FailureCode | None]:
+        if self._unkept is not None:
+            is_the_models = isinstance(self._unkept, TooLarge)
+            return PredictionStatus.FAILED, str(self._unkept), FailureCode.MODEL if is_the_models else FailureCode.STORE
         if done.status == "succeeded":
             return PredictionStatus.SUCCEEDED, None, None
         if self._stop_reason is FailureCode.TIMEOUT and not self._is_past_deadline():

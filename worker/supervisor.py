@@ -8,10 +8,11 @@ import asyncio
 import os
 from typing import Any
 
+from redis.exceptions import RedisError
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from core import predictions
+from core import events, predictions, queue
 from core.clock import monotonic
 from core.errors import MillraceError
 from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
@@ -53,7 +54,9 @@ class InstanceSupervisor:
         self._endpoint = place.endpoint
         self._around = around
         self._database = around.resources.database
-        self._taking = Taking(around.resources.redis, row.target, row.slots, self._begin)
+        self._redis = around.resources.redis
+        self._actor = events.node(around.resources.settings.node)
+        self._taking = Taking(self._redis, row.target, row.slots, self._begin)
         self._tasks: dict[asyncio.Task, Runner] = {}
         self._life: asyncio.Task | None = None
         self._is_up = self._leaves = self._ends = False
@@ -88,7 +91,7 @@ class InstanceSupervisor:
                 # Its container hears of it, and nothing more is heard from there.
                 task.cancel()
                 await asyncio.wait([task])
-                await self._interrupt(runner)
+                await self._interrupt(runner, "its time to finish was over")
 
     def worked_lately(self) -> bool:
         """Whether it runs something, or has since this was asked last: an idle time is counted from there."""
@@ -208,11 +211,21 @@ class InstanceSupervisor:
             watching.cancel()
             await self._taking.stopped()
             await asyncio.wait([taking, watching])
+            await self._withdraw()
         if self._lost.done():
             raise ContainerLost(self._lost.result())
         for task in (taking, watching):
             if not task.cancelled():
                 task.result()
+
+    async def _withdraw(self) -> None:
+        """What comes from now on wakes the scheduler."""
+        if self._leaves:
+            return
+        try:
+            await queue.withdraw(self._redis, self.target)
+        except (RedisError, OSError) as error:
+            log.warning("not withdrawn, the scheduler finds it at its next look", target=self.target, error=str(error))
 
     def _seat(self) -> Seat:
         return Seat(
@@ -251,7 +264,7 @@ class InstanceSupervisor:
             if container_lost:
                 self._lose(outcome.error or "The container was lost.")
             if container_lost and (self._killed_for not in (None, id) or not runner.was_taken):
-                await self._interrupt(runner)
+                await self._interrupt(runner, "its container ended for another reason")
             elif outcome is not None:
                 await runner.settle(outcome)
         except SQLAlchemyError as error:
@@ -272,9 +285,10 @@ class InstanceSupervisor:
         finally:
             self._taking.freed()
 
-    async def _interrupt(self, runner: Runner) -> None:
+    async def _interrupt(self, runner: Runner, reason: str) -> None:
+        values = (runner.prediction_id, runner.row.attempt, self._version.allows_retry)
         async with self._database.transaction() as tx:
-            await predictions.interrupt(tx, runner.prediction_id, runner.row.attempt, self._version.allows_retry)
+            await predictions.interrupt(tx, *values, actor=self._actor, reason=reason)
 
     async def _watch(self) -> None:
         self._lose(await until_lost(self.id, self._boot, lambda: not self.runners))

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from sqlalchemy import Row
 
-from core import fleet
+from core import crashes, fleet
 from core.lifecycle import INSTANCE_EDGES, InstanceStatus, NodeFault
 from core.redis import node_channel
 from tests.core.conftest import Scene
@@ -58,7 +58,7 @@ async def test_what_a_lost_node_held_has_failed_through_no_fault_of_its_version(
         id = await add_instance(tx, late, scene.runnable)
         assert await fleet.declare_lost(tx) == [id]
         assert await fleet.declare_lost(tx) == []
-        assert await fleet.failed_setups(tx, [scene.runnable.version_id], 60.0) == []
+        assert await crashes.of(tx, [scene.runnable.version_id], 60.0) == []
     assert (await now(scene, id)).reason == NodeFault.LOST
 
 
