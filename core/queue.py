@@ -312,6 +312,14 @@ async def depth(redis: Redis, target: str) -> int:
     return await redis.scard(f"{_base(target)}:members")
 
 
+async def missing(redis: Redis, target: str, prediction_ids: Sequence[str]) -> list[str]:
+    """Those of them that are in no queue of this target."""
+    if not prediction_ids:
+        return []
+    queued = await redis.smismember(f"{_base(target)}:members", list(prediction_ids))
+    return [id for id, is_queued in zip(prediction_ids, queued, strict=True) if not is_queued]
+
+
 async def arrivals(redis: Redis, targets: Sequence[str]) -> dict[str, tuple[float, ...]]:
     """How long ago, in seconds, the latest predictions of each target came, newest first: at most `ARRIVALS`, of the
     last day. A hint, lost with Redis."""

@@ -49,13 +49,13 @@ include-operation-id-regex = "[.]predictions[.]create$"
 checks.positive_data_acceptance.enabled = false
 
 [[operations]]
-include-operation-id-regex = "^(predictions|trainings|tokens|prices|billing.credits|billing.limits).create$|^usage.|profile.update$"
+include-operation-id-regex = "^(predictions|trainings|tokens|prices).create$|^usage.|profile.update$"
 # Which inputs are right is in the schema of a Version; and no schema knows which moments are to come or go together,
 # what a price or a limit may be of, and that a tax has a name.
 checks.positive_data_acceptance.enabled = false
 
 [[operations]]
-include-operation-id-regex = "[.]predictions[.]create$"
+include-operation-id-regex = "^billing.(credits|limits).create$"
 checks.positive_data_acceptance.enabled = false
 
 [[operations]]
