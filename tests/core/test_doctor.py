@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import orjson
 import pytest
@@ -94,8 +96,14 @@ async def found(resources: Resources, name: str) -> Sequence[Finding]:
     return await CHECKS[name].find(resources)
 
 
-async def test_nothing_is_found_where_nothing_is_wrong(scene: Scene, broken_by: dict[str, str]) -> None:
-    for result in await examination.examine(scene.resources, again_seconds=0):
+@pytest.fixture
+def machine(resources: Resources, tmp_path: Path) -> Resources:
+    """With a data folder in which nobody has left anything."""
+    return replace(resources, settings=resources.settings.model_copy(update={"data": tmp_path}))
+
+
+async def test_nothing_is_found_where_nothing_is_wrong(machine: Resources, broken_by: dict[str, str]) -> None:
+    for result in await examination.examine(machine, again_seconds=0):
         if result.check.name not in NEEDS_A_PLATFORM:
             assert not result.findings, result.findings
 
@@ -144,42 +152,42 @@ async def test_an_unhealthy_gpu_is_found_with_its_reason(scene: Scene) -> None:
     assert "It fell off the bus." in finding.sentence
 
 
-async def test_a_process_that_is_silent_is_found(resources: Resources) -> None:
-    health.beat(resources.settings, "webhooks")
-    assert not await found(resources, "processes")
-    file = resources.settings.data / "health" / "webhooks"
+async def test_a_process_that_is_silent_is_found(machine: Resources) -> None:
+    health.beat(machine.settings, "webhooks")
+    assert not await found(machine, "processes")
+    file = machine.settings.data / "health" / "webhooks"
     long_ago = (now() - timedelta(hours=1)).timestamp()
     os.utime(file, (long_ago, long_ago))
-    [finding] = await found(resources, "processes")
+    [finding] = await found(machine, "processes")
     assert finding.sentence.startswith("webhooks was last seen 36")
     file.unlink()
     with pytest.raises(NotChecked):
-        await found(resources, "processes")
+        await found(machine, "processes")
 
 
-async def test_a_model_process_of_an_instance_that_is_over_is_found(resources: Resources, scene: Scene) -> None:
+async def test_a_model_process_of_an_instance_that_is_over_is_found(machine: Resources, scene: Scene) -> None:
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=subprocess.PIPE)
     gone = new_id()
     try:
         for id in (gone, scene.instance_id):
-            folder = resources.settings.data / "instances" / id
+            folder = machine.settings.data / "instances" / id
             folder.mkdir(parents=True)
-            record = {"installation": resources.settings.installation, "node": "here", "pid": child.pid}
+            record = {"installation": machine.settings.installation, "node": "here", "pid": child.pid}
             (folder / "container.json").write_bytes(orjson.dumps({**record, "instance_id": id}))
-        assert [finding.subject for finding in await found(resources, "processes of models")] == [gone]
+        assert [finding.subject for finding in await found(machine, "processes of models")] == [gone]
     finally:
         await child.communicate(b"\n")
 
 
-async def test_a_secret_in_a_log_is_found_and_not_shown(resources: Resources) -> None:
-    log = resources.settings.data / "logs" / "api.log"
+async def test_a_secret_in_a_log_is_found_and_not_shown(machine: Resources) -> None:
+    log = machine.settings.data / "logs" / "api.log"
     log.parent.mkdir(exist_ok=True)
     log.write_text("signed with the secret of this installation\n")
-    assert not await found(resources, "logs")
-    log.write_text(f"signed with {resources.settings.secret}\n")
-    [finding] = await found(resources, "logs")
+    assert not await found(machine, "logs")
+    log.write_text(f"signed with {machine.settings.secret}\n")
+    [finding] = await found(machine, "logs")
     log.unlink()
-    assert resources.settings.secret not in finding.sentence
+    assert machine.settings.secret not in finding.sentence
 
 
 async def test_what_has_mended_itself_on_a_second_look_is_not_told(scene: Scene, broken_by: dict[str, str]) -> None:
