@@ -203,6 +203,8 @@ def test_whoever_may_only_read_changes_nothing_and_learns_no_secret() -> None:
         ("GET", "/v1/tokens/something"): Scope.ADMIN,
         ("GET", "/v1/audit"): Scope.ADMIN,
         ("GET", "/v1/audit/export"): Scope.ADMIN,
+        ("GET", "/v1/nodes"): Scope.ADMIN,
+        ("GET", "/v1/instances"): Scope.ADMIN,
         ("GET", "/v1/prices/book"): Scope.ADMIN,
     }
     reading = {(method, path): scope for method, path, scope in CLOSED if method in ("GET", "QUERY")}
