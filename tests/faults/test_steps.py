@@ -28,9 +28,9 @@ RUN_SECONDS = 1.5
 
 
 async def created(platform: Platform, receiver: Receiver) -> str:
-    """It waits: the one slot there is has somebody else."""
-    await _create(platform, receiver, "sleeper", seconds=RUN_SECONDS, text="first")
-    id = await _create(platform, receiver, "sleeper", seconds=0, text="second")
+    """It waits: the node, which would start it, stands still."""
+    await platform.kill("node", signal.SIGSTOP)
+    id = await _create(platform, receiver, "sleeper", seconds=0, text="not yet")
     [row] = await rows_of(platform, [id])
     assert row.status == "starting"
     return id
@@ -58,12 +58,13 @@ async def owed(platform: Platform, receiver: Receiver) -> str:
 
 @pytest.fixture
 async def awake(broken: Platform) -> AsyncIterator[Platform]:
-    """Its containers are there, and its sender goes on afterwards."""
+    """Its containers are there, and its node and its sender go on afterwards."""
     for model, input in (("sleeper", {"seconds": 0}), ("chatty", {"count": 1, "sleep_seconds": 0})):
         await broken.client.finished((await broken.client.create(f"millrace/{model}", input))["id"])
     yield broken
-    if broken.processes["webhooks"].is_running:
-        await broken.kill("webhooks", signal.SIGCONT)
+    for name in ("node", "webhooks"):
+        if broken.processes[name].is_running:
+            await broken.kill(name, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("process", [name for name in PROCESSES if name != "jobs"])
@@ -73,6 +74,8 @@ async def test_a_killed_process_loses_nothing_at_any_step(
 ) -> None:
     id = await step(awake, receiver)
     await awake.kill(process)
+    if process != "node":
+        await awake.kill("node", signal.SIGCONT)
     with recovery(f"{process} killed once a prediction is {step.__name__}"):
         await awake.restart(process)
         if process != "webhooks":
