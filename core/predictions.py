@@ -19,6 +19,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -271,19 +272,20 @@ async def running_on(tx: Transaction, node_boot_id: str) -> Sequence[Row]:
     )
 
 
-async def waiting_since(tx: Transaction, seconds: float, limit: int) -> list[Row]:
-    """Waiting predictions that a doorbell may have missed, oldest first, as `queue.push_many` takes them."""
-    return list(
-        await tx.all(
-            select(Prediction.target, Prediction.account_id, Prediction.id, Prediction.priority)
-            .where(
-                Prediction.completed_at.is_(None),
-                Prediction.status == PredictionStatus.STARTING,
-                Prediction.created_at < seconds_from_now(-seconds),
-            )
-            .order_by(Prediction.created_at)
-            .limit(limit)
+async def waiting_since(tx: Transaction, seconds: float, limit: int, after: tuple | None = None) -> Sequence[Row]:
+    """Waiting predictions that a doorbell may have missed, target by target and there the oldest first; `after` is the
+    (target, created_at, id) of the last one seen."""
+    place = (Prediction.target, Prediction.created_at, Prediction.id)
+    return await tx.all(
+        select(*place, Prediction.account_id, Prediction.priority)
+        .where(
+            Prediction.completed_at.is_(None),
+            Prediction.status == PredictionStatus.STARTING,
+            Prediction.created_at < seconds_from_now(-seconds),
+            *([] if after is None else [tuple_(*place) > after]),
         )
+        .order_by(*place)
+        .limit(limit)
     )
 
 

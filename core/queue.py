@@ -312,12 +312,16 @@ async def depth(redis: Redis, target: str) -> int:
     return await redis.scard(f"{_base(target)}:members")
 
 
-async def missing(redis: Redis, target: str, prediction_ids: Sequence[str]) -> list[str]:
-    """Those of them that are in no queue of this target."""
-    if not prediction_ids:
-        return []
-    queued = await redis.smismember(f"{_base(target)}:members", list(prediction_ids))
-    return [id for id, is_queued in zip(prediction_ids, queued, strict=True) if not is_queued]
+async def missing(redis: Redis, waiting: Iterable[tuple[str, str]]) -> set[str]:
+    """Of each (target, prediction id), the ids of those that are in no queue."""
+    ids: dict[str, list[str]] = {}
+    for target, prediction_id in waiting:
+        ids.setdefault(target, []).append(prediction_id)
+    pipeline = redis.pipeline(transaction=False)
+    for target, theirs in ids.items():
+        pipeline.smismember(f"{_base(target)}:members", theirs)
+    answers = zip(ids.values(), await pipeline.execute(), strict=True)
+    return {id for theirs, queued in answers for id, is_queued in zip(theirs, queued, strict=True) if not is_queued}
 
 
 async def arrivals(redis: Redis, targets: Sequence[str]) -> dict[str, tuple[float, ...]]:

@@ -3,29 +3,31 @@
 from sqlalchemy import text
 
 from core import predictions, queue
-from core.doctor.checks import LATE_SECONDS, RECENT, Check, Finding, asks
+from core.doctor.checks import LATE_SECONDS, RECENT, SHOWN, Check, Finding, asks
 from core.resources import Resources
 
-#: As many as one pass of the requeue sweep pushes.
-_WAITING = 5000
+#: However many wait, they are looked at so many at a time.
+_AT_ONCE = 5000
 #: A runner that is told to stop has its grace, and then its container is ended.
 _STOPPING_SECONDS = 120
 #: A usage record is by the worker's clock, a row by the database's: they do not tick alike.
 _TICK_SECONDS = 1
 
+_NOT_QUEUED = "{} waits for {} and is in no queue; the scheduler's requeue sweep should have put it there."
+
 
 async def _waiting(resources: Resources) -> list[Finding]:
-    async with resources.database.autocommit() as tx:
-        rows = await predictions.waiting_since(tx, LATE_SECONDS, _WAITING)
-    targets: dict[str, list[str]] = {}
-    for row in rows:
-        targets.setdefault(row.target, []).append(row.id)
-    sentence = "{id} waits for {target} and is in no queue; the scheduler's requeue sweep should have put it there."
-    return [
-        Finding(id, sentence.format(id=id, target=target))
-        for target, ids in targets.items()
-        for id in await queue.missing(resources.redis, target, ids)
-    ]
+    found: list[Finding] = []
+    after: tuple | None = None
+    while len(found) <= SHOWN:
+        async with resources.database.autocommit() as tx:
+            rows = await predictions.waiting_since(tx, LATE_SECONDS, _AT_ONCE, after)
+        lost = await queue.missing(resources.redis, [(row.target, row.id) for row in rows])
+        found += [Finding(row.id, _NOT_QUEUED.format(row.id, row.target)) for row in rows if row.id in lost]
+        if len(rows) < _AT_ONCE:
+            break
+        after = (rows[-1].target, rows[-1].created_at, rows[-1].id)
+    return found[: SHOWN + 1]
 
 
 async def _unprepared(resources: Resources) -> list[Finding]:

@@ -13,9 +13,10 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from core import health, predictions
+from core import health, predictions, queue
 from core.clock import now
 from core.doctor import examination
+from core.doctor import predictions as doctor_of_predictions
 from core.doctor.checks import Finding, NotChecked
 from core.ids import new_id
 from core.lifecycle import PredictionStatus
@@ -123,6 +124,17 @@ async def test_what_is_broken_is_found_and_named(scene: Scene, broken_by: dict[s
 async def test_a_prediction_that_no_queue_knows_is_found(scene: Scene, broken_by: dict[str, str]) -> None:
     await scene.resources.redis.flushall()
     assert [finding.subject for finding in await found(scene.resources, "waiting")] == [broken_by["waiting"]]
+
+
+async def test_a_prediction_that_no_queue_knows_is_found_behind_however_many_others(
+    scene: Scene, broken_by: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_of_predictions, "_AT_ONCE", 2)
+    others = [await add_prediction(scene.resources.database, scene.account.id, scene.runnable) for _ in range(4)]
+    await age(scene)
+    last = others[-1]
+    await queue.remove_many(scene.resources.redis, [(last.target, last.account_id, last.id)])
+    assert [finding.subject for finding in await found(scene.resources, "waiting")] == [last.id]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import func, select
 
 from core import catalog, fleet, predictions, queue, webhooks
@@ -13,7 +14,7 @@ from core.tables import Instance, Node, Prediction, UsageRecord, WebhookDelivery
 from scheduler.sweeps import deliver, expire, prepare, requeue, rescue
 from scheduler.sweeps.base import Context
 from tests.scheduler.conftest import Scene
-from tests.support.factories import add_instance, add_node, add_version, forbid_retry
+from tests.support.factories import add_instance, add_node, add_runnable, add_version, forbid_retry
 
 LONG_AGO = func.now() - timedelta(hours=1)
 
@@ -38,6 +39,25 @@ async def test_what_waits_and_is_in_no_queue_is_queued_again(scene: Scene, conte
     for _ in range(2):
         await requeue.run(context)
     assert await queue.take(scene.resources.redis, scene.runnable.target, 10) == [row.id]
+
+
+async def test_however_many_wait_none_of_them_is_passed_over(
+    scene: Scene, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three at a time and one batch in each pass, of two targets: the sweep goes on where it ended, and then anew."""
+    monkeypatch.setattr(requeue, "_BATCH", 3)
+    monkeypatch.setattr(requeue, "PASS_SECONDS", 0.0)
+    async with scene.resources.database.transaction() as tx:
+        other = await add_runnable(tx)
+    rows = [await scene.predict(runnable) for runnable in (scene.runnable, other) for _ in range(4)]
+    for row in rows:
+        await scene.write(Prediction, row.id, created_at=LONG_AGO)
+    for _ in range(2):
+        await scene.resources.redis.flushall()
+        for _ in range(3):
+            await requeue.run(context)
+        waiting = [(row.target, row.id) for row in rows]
+        assert not await queue.missing(scene.resources.redis, waiting)
 
 
 async def test_what_was_created_a_moment_ago_is_left_to_its_creator(scene: Scene, context: Context) -> None:
