@@ -74,6 +74,7 @@ INSTANCE_EDGES: dict[tuple[InstanceStatus, InstanceStatus], str] = {
     (InstanceStatus.PENDING, InstanceStatus.STOPPED): "move_instance",
     (InstanceStatus.PENDING, InstanceStatus.FAILED): "move_instance, declare_lost",
     (InstanceStatus.STARTING, InstanceStatus.READY): "move_instance",
+    (InstanceStatus.STARTING, InstanceStatus.STOPPED): "move_instance",
     (InstanceStatus.STARTING, InstanceStatus.FAILED): "move_instance, declare_lost",
     (InstanceStatus.READY, InstanceStatus.DRAINING): "move_instance",
     (InstanceStatus.READY, InstanceStatus.FAILED): "move_instance, declare_lost",

@@ -1,6 +1,8 @@
 """The container of one Instance, from nothing to ready, or from an earlier life of its node. Knows no predictions."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from sqlalchemy import Row
 
@@ -23,6 +25,10 @@ log = get_logger()
 _LOOK_SECONDS = 0.1
 #: What a setup has printed so far is written this often.
 _LOGS_SECONDS = 1.0
+
+
+class CalledOff(Exception):
+    """It is not wanted any more, so it need not come up."""
 
 
 class Phases:
@@ -60,6 +66,11 @@ class Boot:
         self._around = around
         self._observed = observed
         self._stopwatch = stopwatch
+        self._called_off = asyncio.Event()
+
+    def call_off(self) -> None:
+        """`start` and `adopt` raise `CalledOff`, but not in the middle of making a container, nor once it is up."""
+        self._called_off.set()
 
     async def start(self) -> None:
         """`pending -> starting -> ready`. Raises what can go wrong with an artifact or a setup."""
@@ -68,6 +79,8 @@ class Boot:
         artifact = artifact_of(self._version)
         await self._runtime.ensure(artifact)
         phases.end("pull")
+        if self._called_off.is_set():
+            raise CalledOff
         self.container = await self._runtime.start(self._spec(artifact))
         phases.end("create")
         self._stopwatch.set_up()
@@ -116,7 +129,7 @@ class Boot:
     async def _set_up(self, phases: Phases) -> None:
         telling = asyncio.create_task(self._tell_logs())
         try:
-            health = await self._until_ready(self._version.setup_timeout_seconds, phases)
+            health = await self._unless_called_off(self._until_ready(self._version.setup_timeout_seconds, phases))
         finally:
             telling.cancel()
             await asyncio.wait([telling])
@@ -124,6 +137,18 @@ class Boot:
         self._stopwatch.ready()
         logs = health.setup_logs or await self.logs()
         await self._observed.move(InstanceStatus.STARTING, InstanceStatus.READY, setup_logs=logs, **phases.seconds)
+
+    async def _unless_called_off(self, setting_up: Coroutine[Any, Any, Health]) -> Health:
+        ready, off = asyncio.create_task(setting_up), asyncio.create_task(self._called_off.wait())
+        try:
+            await asyncio.wait([ready, off], return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                return ready.result()
+            raise CalledOff
+        finally:
+            off.cancel()
+            ready.cancel()
+            await asyncio.wait([ready])
 
     async def _until_ready(self, seconds: float, phases: Phases) -> Health:
         """Raises `SetupFailed`, and does so at once where the container ends."""

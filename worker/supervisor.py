@@ -20,7 +20,7 @@ from core.log import get_logger
 from core.predictions import Outcome
 from core.schema import output_kind
 from core.usage.instance_time import Counters
-from worker.booting import Boot
+from worker.booting import Boot, CalledOff
 from worker.cog import SetupFailed
 from worker.observed import ObservedState
 from worker.place import ContainerLost, Place, Surroundings
@@ -71,8 +71,9 @@ class InstanceSupervisor:
     # --- what the node asks of it ---
 
     def drain(self) -> None:
-        """Take nothing new, finish what runs, then stop."""
+        """Take nothing new, finish what runs, then stop; what is not up yet need not come up."""
         self._taking.stop()
+        self._boot.call_off()
 
     def run_out_of_money(self) -> None:
         """Nobody pays for what runs any more."""
@@ -113,6 +114,9 @@ class InstanceSupervisor:
                 await self._observed.move(InstanceStatus.READY, InstanceStatus.DRAINING)
             await self._finish_running()
             await self._unless_leaving()
+        except CalledOff:
+            await self._remove_container()
+            await self._observed.move(InstanceStatus.STARTING, InstanceStatus.STOPPED)
         except (ContainerLost, SetupFailed, ArtifactUnavailable, MillraceError) as error:
             await self._fail(str(error))
         else:
