@@ -79,15 +79,16 @@ async def demand(tx: Transaction) -> list[Row]:
         await tx.all(
             select(
                 Prediction.target,
-                Prediction.version_id,
-                Prediction.hardware_sku,
+                # One and the same for a target, which is all that they are grouped by.
+                func.min(Prediction.version_id).label("version_id"),
+                func.min(Prediction.hardware_sku).label("hardware_sku"),
                 func.count().filter(waits).label("waiting"),
                 func.count().filter(~waits).label("running"),
                 func.extract("epoch", func.now() - func.min(Prediction.created_at).filter(waits)).label("oldest_wait"),
                 case((all_told, func.min(reason).filter(waits))).label("told"),
             )
             .where(Prediction.completed_at.is_(None))
-            .group_by(Prediction.target, Prediction.version_id, Prediction.hardware_sku)
+            .group_by(Prediction.target)
         )
     )
 

@@ -10,16 +10,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from core import events
+from core import boots, events
 from core.database import Transaction, seconds_from_now
 from core.ids import new_id
 from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, FailureCode, InstanceStatus, NodeFault
 from core.redis import SCHEDULER_BELL, node_channel, publish, ring
 from core.tables import Instance, Node
 from core.usage import instance_owners
-
-# What an operator reads first; the container's own log keeps the rest.
-_SETUP_LOG_CHARACTERS = 64_000
 
 #: Stands where a node's boot id was, once its life has been declared over.
 REVOKED = ""
@@ -128,12 +125,15 @@ async def live_nodes(tx: Transaction) -> list[Row]:
     return list(await tx.all(select(Node).where(Node.lease_expires_at > func.now()).order_by(Node.name)))
 
 
+# What it printed is a thousand times the rest, and these are read many times a second.
+_STATE = [column for column in Instance.__table__.c if column.name != "setup_logs"]
+
+
 async def live_instances(tx: Transaction, node_id: str | None = None) -> list[Row]:
-    """Instances whose container may exist, on one node or on all, with when each last worked."""
+    """Instances whose container may exist, on one node or on all, with when each last worked; without their logs."""
     idle_from = func.greatest(Instance.last_active_at, Instance.ready_at)
-    statement = select(
-        *Instance.__table__.c, func.extract("epoch", func.now() - idle_from).label("idle_seconds")
-    ).where(Instance.status.in_(LIVE_INSTANCE))
+    idle_seconds = func.extract("epoch", func.now() - idle_from).label("idle_seconds")
+    statement = select(*_STATE, idle_seconds).where(Instance.status.in_(LIVE_INSTANCE))
     if node_id is not None:
         statement = statement.where(Instance.node_id == node_id)
     return list(await tx.all(statement.order_by(Instance.created_at)))
@@ -238,7 +238,7 @@ async def move_instance(
     """The only way an Instance changes its status. False: it was not in `old`, so nothing changed."""
     assert (old, new) in INSTANCE_EDGES, f"{old} -> {new} is no edge of an Instance"
     if "setup_logs" in values:
-        values["setup_logs"] = values["setup_logs"][-_SETUP_LOG_CHARACTERS:].replace("\x00", "\ufffd")
+        values["setup_logs"] = boots.bounded(values["setup_logs"])
     if new is InstanceStatus.READY:
         values["ready_at"] = values["last_active_at"] = func.now()
     if new.is_terminal:

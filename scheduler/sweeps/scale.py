@@ -62,12 +62,13 @@ def _missing(world: World, target: Target) -> int:
 async def _obstacles(tx: Transaction, world: World, missing: Mapping[str, int]) -> dict[str, Obstacle]:
     """By target that wants an Instance, why it gets none."""
     wanting = [target for target in world.targets.values() if missing[target.name] > 0 or _has_nothing(target)]
-    died: dict[str, list[Row]] = defaultdict(list)
+    died: dict[tuple[str, str], list[Row]] = defaultdict(list)
     ids = {target.version_id for target in wanting}
     for row in await crashes.of(tx, ids, CRASH_LOOP_SECONDS) if ids else ():
-        died[row.version_id].append(row)
+        died[row.version_id, row.hardware_sku].append(row)
     found = {
-        target.name: obstacle(target, world.versions[target.version_id], died[target.version_id]) for target in wanting
+        target.name: obstacle(target, world.versions[target.version_id], died[target.version_id, target.hardware_sku])
+        for target in wanting
     }
     return {name: each for name, each in found.items() if each is not None}
 

@@ -298,6 +298,18 @@ async def test_a_version_that_takes_long_to_fail_is_given_up_too(scene: Scene, c
     assert (await scene.prediction(row.id)).status == PredictionStatus.FAILED
 
 
+async def test_a_version_that_fails_on_one_hardware_starts_on_another(scene: Scene, context: Context) -> None:
+    """Whoever deploys it on one that is too small for it takes it from nobody else."""
+    for _ in range(CRASH_LOOP_FAILURES):
+        await fail(scene)
+    for instance in await scene.instances():
+        await scene.write(Instance, instance.id, hardware_sku="too-small")
+    row = await scene.predict()
+    await scale.run(context)
+    assert (await scene.prediction(row.id)).status == PredictionStatus.STARTING
+    assert len(await live(scene)) == 1
+
+
 async def test_a_failure_long_after_the_last_is_the_first_again(scene: Scene, context: Context) -> None:
     for ago in (3000.0, 2990.0, JUST_NOW):
         await fail(scene, ago=ago)
