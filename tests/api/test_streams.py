@@ -148,6 +148,22 @@ async def test_a_lost_stream_is_told_from_the_row_from_any_point(
         assert await listen(url, event.id) == events[index + 1 :]
 
 
+async def test_who_leaves_while_it_runs_and_comes_back_hears_the_rest_and_ends_nothing(
+    client: httpx.AsyncClient, scene: Scene, caller: Caller
+) -> None:
+    id, url = await create(client, scene, caller)
+    row = await scene.start(id)
+    async with live(url) as events:
+        await scene.say(id, "a")
+        left_at = (await anext(events)).id
+    await scene.say(id, "b")
+    assert (await client.get(f"/v1/predictions/{id}")).json()["status"] == "processing"
+    coming_back = asyncio.create_task(listen(url, left_at))
+    await scene.say(id, "c")
+    await scene.finish(row, ["a", "b", "c"])
+    assert told(await coming_back) == [("output", "b"), ("output", "c"), ("done", "{}")]
+
+
 @pytest.fixture
 def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The api is served in this process; nobody gains by waiting as long as in earnest."""

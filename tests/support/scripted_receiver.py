@@ -11,6 +11,8 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 _WAIT_SECONDS = 30.0
+#: Whoever posts gets tired of it long before.
+SILENCE, _SILENT_SECONDS = 0, 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Received:
 
 @dataclass(slots=True)
 class ScriptedReceiver:
-    """`answers` are used up one by one; then it is 200. A 3xx points back at the receiver, at /elsewhere."""
+    """`answers` are used up one by one; then it is 200. A 3xx points back at the receiver, at /elsewhere; `SILENCE` is
+    none at all."""
 
     url: str = ""
     answers: list[int] = field(default_factory=list)
@@ -58,6 +61,8 @@ class ScriptedReceiver:
         self.received.append(Received(request.path_qs, request.headers, await request.read()))
         self._came.set()
         status = self.answers.pop(0) if self.answers else 200
+        if status == SILENCE:
+            await asyncio.sleep(_SILENT_SECONDS)
         headers = {"Location": f"{self.url}/elsewhere"} if 300 <= status < 400 else None
         return web.Response(status=status, headers=headers)
 
@@ -67,7 +72,7 @@ async def receiving() -> AsyncIterator[ScriptedReceiver]:
     receiver = ScriptedReceiver()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", receiver.handle)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import aiohttp
 import pytest
 import structlog
 from sqlalchemy import Row, func, select, update
@@ -23,7 +24,7 @@ from core.predictions import Request
 from core.redis import DELIVERY_BELL, ring
 from core.resources import Resources
 from core.tables import Prediction, WebhookAttempt, WebhookDelivery
-from tests.support.scripted_receiver import ScriptedReceiver, receiving
+from tests.support.scripted_receiver import SILENCE, ScriptedReceiver, receiving
 from worker import deliveries
 from worker.deliveries import Sender, public_socket, storable
 
@@ -230,6 +231,22 @@ async def test_a_receiver_that_fails_is_asked_again_with_the_same_id(
     assert all(Webhook(secret).verify(got.body, dict(got.headers)) for got in receiver.received)
 
 
+async def test_a_receiver_that_never_answers_is_asked_again(
+    resources: Resources, receiver: ScriptedReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "_TIMEOUT", aiohttp.ClientTimeout(total=0.5))
+    row = await create(resources, receiver.url)
+    receiver.answer([SILENCE])
+    async with sending(resources):
+        await end(resources, row)
+        delivery, [silent] = await recorded(resources, row, 1)
+        assert (silent.http_status, delivery.status) == (None, "pending")
+        await due_now(resources, delivery)
+        delivery, _ = await recorded(resources, row, 2)
+    assert delivery.status == "delivered"
+    assert len({got.headers["webhook-id"] for got in receiver.received}) == 1
+
+
 async def test_nobody_listening_is_on_record_and_tried_again(resources: Resources) -> None:
     row = await create(resources, "http://127.0.0.1:9/")
     async with sending(resources):
@@ -304,13 +321,14 @@ async def test_a_lost_bell_costs_no_more_than_a_nap(resources: Resources, receiv
 # --- whom it refuses to call ------------------------------------------------------------------------------------------
 
 
-async def test_no_redirect_is_followed(resources: Resources, receiver: ScriptedReceiver) -> None:
+@pytest.mark.parametrize("moved", [301, 302, 303, 307, 308])
+async def test_no_redirect_is_followed(resources: Resources, receiver: ScriptedReceiver, moved: int) -> None:
     row = await create(resources, f"{receiver.url}/hook")
-    receiver.answer([307])
+    receiver.answer([moved])
     async with sending(resources):
         await end(resources, row)
-        _, [attempt, *_] = await recorded(resources, row, 1)
-    assert attempt.http_status == 307
+        delivery, [attempt, *_] = await recorded(resources, row, 1)
+    assert (attempt.http_status, delivery.status) == (moved, "pending")
     assert f"redirects to {receiver.url}/elsewhere; redirects are not followed" in attempt.error
     assert "/elsewhere" not in {got.path for got in receiver.received}
 
