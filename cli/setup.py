@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -22,7 +23,7 @@ from core.bundles import BundleError
 from core.cog_config import read_config
 from core.database import Transaction
 from core.errors import Invalid
-from core.hardware import CPU, HardwareKind, gpu_hardware
+from core.hardware import CPU, HardwareKind, gpu_hardware, machine_hardware
 from core.people import accounts, audit, logins, tokens
 from core.people.accounts import PUBLISHER
 from core.resources import Resources, open_resources
@@ -63,24 +64,23 @@ async def seed_login(tx: Transaction, admin_id: str, settings: Settings) -> None
         raise Refusal(f"Check MILLRACE_ADMIN_EMAIL and MILLRACE_ADMIN_PASSWORD. {error.detail}") from None
 
 
-async def seed_hardware(resources: Resources) -> list[HardwareKind]:
-    """Returns the kinds of GPU that this machine has."""
-    gpus = [gpu_hardware(model) for model in await asyncio.to_thread(_gpu_models)]
-    async with resources.database.transaction() as tx:
-        await catalog.put_hardware(tx, CPU.sku, CPU.name, CPU.price_nanos_per_second)
-        for kind in gpus:
-            await catalog.put_hardware(
-                tx, kind.sku, kind.name, kind.price_nanos_per_second, gpu_count=1, gpu_model=kind.gpu_model
-            )
-    return gpus
-
-
 def _gpu_models() -> list[str]:
-    """Each model once. Asked of the worker, in a process of its own: only it may touch the driver."""
+    """Of each GPU. Asked of the worker, in a process of its own: only it may touch the driver."""
     listed = subprocess.run(
         [sys.executable, "-m", "worker", "gpus"], capture_output=True, timeout=_GPU_LIST_SECONDS, check=True
     )
-    return list(dict.fromkeys(gpu["name"] for gpu in orjson.loads(listed.stdout) if gpu["healthy"]))
+    return [gpu["name"] for gpu in orjson.loads(listed.stdout) if gpu["healthy"]]
+
+
+async def seed_hardware(resources: Resources, look: Callable[[], list[str]] = _gpu_models) -> list[HardwareKind]:
+    """What this machine can be, with one of its GPUs and with several. Returns the kinds with one, its first GPU's
+    first."""
+    models = await asyncio.to_thread(look)
+    async with resources.database.transaction() as tx:
+        for kind in (CPU, *machine_hardware(models)):
+            terms = (kind.price_nanos_per_second, kind.gpu_count, kind.gpu_model)
+            await catalog.put_hardware(tx, kind.sku, kind.name, *terms)
+    return [gpu_hardware(model) for model in dict.fromkeys(models)]
 
 
 async def publish(resources: Resources, owner_id: str, folder: Path, gpus: list[HardwareKind]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Row, func, select
 
 from cli.errors import Refusal
-from cli.setup import PUBLISHER, setup
+from cli.setup import PUBLISHER, seed_hardware, setup
 from core import catalog
 from core.lifecycle import VersionStatus
 from core.money import prices
@@ -82,6 +82,16 @@ async def test_hello_world_is_published_first_and_all_are_public(own: Settings, 
         assert publisher.type == "organization"
         assert "cpu" in {row.sku for row in await catalog.list_hardware(tx)}
         assert first.id in await catalog.to_prepare(tx)
+
+
+async def test_a_machine_with_eight_gpus_is_offered_by_ones_twos_fours_and_eights(
+    resources: Resources, clean_database: None
+) -> None:
+    gpus = ["NVIDIA L40S", *["NVIDIA H100 80GB HBM3"] * 8]
+    assert [kind.sku for kind in await seed_hardware(resources, lambda: gpus)] == ["gpu-l40s", "gpu-h100"]
+    async with resources.database.autocommit() as tx:
+        found = {row.sku: row.gpu_count for row in await catalog.list_hardware(tx)}
+    assert found == {"cpu": 0, "gpu-l40s": 1, "gpu-h100": 1, "gpu-h100-2x": 2, "gpu-h100-4x": 4, "gpu-h100-8x": 8}
 
 
 async def test_a_second_setup_changes_nothing(own: Settings, resources: Resources) -> None:
