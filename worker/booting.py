@@ -11,12 +11,13 @@ from core.errors import MillraceError
 from core.lifecycle import InstanceStatus
 from core.log import get_logger
 from core.schema import output_schema
-from worker.cog import CogContainer, Health, SetupFailed, wants_files_inline
+from worker.cog import CogContainer, Health, SetupFailed
 from worker.cog.client import ENDED
 from worker.observed import ObservedState
 from worker.place import ContainerLost, Place, Surroundings
-from worker.runtimes.base import Artifact, Container, ContainerSpec
+from worker.runtimes.base import Container, ContainerSpec
 from worker.setup_log import readable
+from worker.specs import artifact_of, container_spec
 from worker.stopwatch import Stopwatch
 
 log = get_logger()
@@ -76,12 +77,11 @@ class Boot:
         """`pending -> starting -> ready`. Raises what can go wrong with an artifact or a setup."""
         await self._observed.move(InstanceStatus.PENDING, InstanceStatus.STARTING)
         phases = Phases()
-        artifact = artifact_of(self._version)
-        await self._runtime.ensure(artifact)
+        await self._runtime.ensure(artifact_of(self._version))
         phases.end("pull")
         if self._called_off.is_set():
             raise CalledOff
-        self.container = await self._runtime.start(self._spec(artifact))
+        self.container = await self._runtime.start(self._spec())
         phases.end("create")
         self._stopwatch.set_up()
         self.cog = self._client(self.container)
@@ -185,23 +185,14 @@ class Boot:
             await asyncio.sleep(_LOOK_SECONDS)
             health = await self.cog.health()
 
-    def _spec(self, artifact: Artifact) -> ContainerSpec:
-        return ContainerSpec(
-            instance_id=self._row.id,
-            version_id=self._version.id,
-            artifact=artifact,
-            slots=self._row.slots,
-            upload_url=self._upload_url(),
-            gpu_uuids=tuple(self._row.gpu_uuids),
-            setup_timeout_seconds=self._version.setup_timeout_seconds,
+    def _spec(self) -> ContainerSpec:
+        row = self._row
+        return container_spec(
+            self._version, self._endpoint, slots=row.slots, gpu_uuids=row.gpu_uuids, instance_id=row.id
         )
 
-    def _upload_url(self) -> str | None:
-        if wants_files_inline(self._version.cog_version, output_schema(self._version.openapi_schema)):
-            return None
-        return self._endpoint.upload_url(self._row.id)
-
     def _client(self, container: Container) -> CogContainer:
+        self._endpoint.introduce(container.alias, self._row.id)
         return CogContainer(
             container.base_url,
             session=self._around.http,
@@ -209,7 +200,3 @@ class Boot:
             slots=self._row.slots,
             output_schema=output_schema(self._version.openapi_schema),
         )
-
-
-def artifact_of(version: Row) -> Artifact:
-    return Artifact(version.artifact_kind, version.artifact, version.config, version.openapi_schema or {})

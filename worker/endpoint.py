@@ -1,7 +1,7 @@
 """The node's own HTTP server, called by model containers: output files and posts in, input files out.
 
 Knows no prediction: what to do with a file is decided by the two functions it is given. Every path begins with a
-secret, and a container is told only the paths that carry its own instance id.
+secret, and a container is told only the paths that carry its own instance id, or what it was called before it had one.
 """
 
 import asyncio
@@ -69,13 +69,14 @@ class Endpoint:
         self._secret = secret or secrets.token_urlsafe(32)
         self._listener = listener
         self._inboxes: dict[str, HookInbox] = {}
+        self._aliases: dict[str, str] = {}
         self._runner: web.AppRunner | None = None
         self._busy = 0
         self._quiet = asyncio.Event()
 
     async def start(self) -> None:
         app = web.Application(client_max_size=MAX_HOOK_BYTES, middlewares=[self._count])
-        app.router.add_put(r"/{secret}/uploads/{instance_id}/{filename:[\s\S]*}", self._upload)
+        app.router.add_put(r"/{secret}/uploads/{alias}/{filename:[\s\S]*}", self._upload)
         app.router.add_post("/{secret}/hooks/{instance_id}/{prediction_id}", self._hook)
         app.router.add_get("/{secret}/inputs/{token}/{name}", self._input)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
@@ -111,9 +112,14 @@ class Endpoint:
         host = f"[{self._callback_host}]" if ":" in self._callback_host else self._callback_host
         return f"http://{host}:{self._port}/{self._secret}"
 
-    def upload_url(self, instance_id: str) -> str:
+    @property
+    def uploads_url(self) -> str:
+        """Each container has a folder there, of the name by which it calls itself."""
+        return f"{self.url}/uploads"
+
+    def upload_url(self, alias: str) -> str:
         """For `--upload-url`: containers add the file's name to it."""
-        return f"{self.url}/uploads/{instance_id}/"
+        return f"{self.uploads_url}/{alias}/"
 
     def input_url(self, token: str, name: str) -> str:
         """Cog names the model's copy of the file after the last part."""
@@ -123,8 +129,13 @@ class Endpoint:
         """Where the posts of this Instance arrive, until `forget`."""
         return self._inboxes.setdefault(instance_id, HookInbox(f"{self.url}/hooks/{instance_id}"))
 
+    def introduce(self, alias: str, instance_id: str) -> None:
+        """What calls itself `alias` is the container of this Instance, until `forget`."""
+        self._aliases[alias] = instance_id
+
     def forget(self, instance_id: str) -> None:
         self._inboxes.pop(instance_id, None)
+        self._aliases = {alias: id for alias, id in self._aliases.items() if id != instance_id}
 
     @web.middleware
     async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -138,9 +149,10 @@ class Endpoint:
 
     async def _upload(self, request: web.Request) -> web.Response:
         self._authorize(request)
+        alias = request.match_info["alias"]
         try:
             location = await self._save(
-                request.match_info["instance_id"],
+                self._aliases.get(alias, alias),
                 request.headers.get("X-Prediction-ID"),
                 _safe_name(request.match_info["filename"]),
                 request.content_type,

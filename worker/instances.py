@@ -45,7 +45,9 @@ class Record:
 
     @property
     def container(self) -> Container:
-        return Container(self.instance_id, self.instance_id, f"http://127.0.0.1:{self.port}", self.gpu_uuids)
+        return Container(
+            self.instance_id, self.instance_id, f"http://127.0.0.1:{self.port}", self.gpu_uuids, self.instance_id
+        )
 
     def running_as(self, pid: int) -> Self:
         return replace(self, pid=pid, started=start_time(pid), boot_id=boot_id())

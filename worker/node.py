@@ -33,6 +33,7 @@ from worker.outputs import OutputFiles
 from worker.place import Place, Surroundings
 from worker.prefetch import Prefetch
 from worker.runtimes.base import Container, Runtime
+from worker.spares import Spares
 from worker.supervisor import InstanceSupervisor
 
 log = get_logger()
@@ -74,12 +75,8 @@ class Node:
         async with AsyncExitStack() as stack:
             await self._open(stack)
             await self._begin_or_go_on()
-            log.info(
-                "node is up",
-                node=self._settings.node,
-                boot=self._life.boot_id,
-                runtimes=[runtime.name for runtime in self._runtimes],
-            )
+            names = [runtime.name for runtime in self._runtimes]
+            log.info("node is up", node=self._settings.node, boot=self._life.boot_id, runtimes=names)
             loops = [
                 asyncio.create_task(loop)
                 for loop in (
@@ -88,6 +85,7 @@ class Node:
                     self._listen(),
                     health.keep_beating(self._settings, "node"),
                     Prefetch(self._resources, self._runtimes).run(lambda: self._life),
+                    Spares(self._resources, self._places).run(lambda: self._life),
                 )
             ]
             try:
@@ -388,6 +386,7 @@ class Node:
     async def _remove_everything(self) -> None:
         """No container outlives an orderly end, and the rows learn of it at once."""
         for runtime in self._runtimes:
+            await runtime.keep_ready([])
             for container in await runtime.list():
                 await runtime.stop(container, grace_seconds=1)
         async with self._database.transaction() as tx:

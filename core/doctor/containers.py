@@ -1,7 +1,7 @@
 """Promise 6 on this machine: what runs a model belongs to an instance that lives.
 
-Processes are known by the record their node keeps of them, containers by their labels, as the `docker` command lists
-them. Neither is touched: a node removes what nobody wants.
+Processes are known by the record their node keeps of them, containers by their labels and names, as the `docker`
+command lists them. Neither is touched: a node removes what nobody wants.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ from core.resources import Resources
 from core.settings import Settings
 from core.tables import Instance
 
+#: Containers are named after their instances; a spare has none yet, has never run, and holds nothing.
+_NAME, _SPARE = "millrace-", "millrace-spare-"
 #: An engine that restarts, or pulls through a full disk, may not answer at all.
 _ENGINE_SECONDS = 10
 
@@ -57,9 +59,8 @@ async def _labelled(settings: Settings) -> list[str]:
     if command is None or settings.runtime == "process":
         raise NotChecked("No node of this machine runs containers, or the `docker` command is not here.")
     label = f"label=millrace.installation={settings.installation}"
-    format = '{{.Label "millrace.instance"}}'
     child = await asyncio.create_subprocess_exec(
-        *(command, "ps", "--all", "--filter", label, "--format", format),
+        *(command, "ps", "--all", "--filter", label, "--format", "{{.Names}}"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -71,7 +72,8 @@ async def _labelled(settings: Settings) -> list[str]:
         raise NotChecked("The container engine of this machine does not answer.") from None
     if child.returncode:
         raise NotChecked("The container engine of this machine does not answer.")
-    return output.decode().split()
+    names = output.decode().split()
+    return [name.removeprefix(_NAME) for name in names if not name.startswith(_SPARE)]
 
 
 async def _over(resources: Resources, ids: list[str]) -> set[str]:

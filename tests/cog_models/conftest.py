@@ -40,7 +40,7 @@ async def serve(runtime: ProcessRuntime) -> AsyncIterator[Serve]:
         async def start(name: str) -> CogContainer:
             artifact = await bundle_artifact(MODELS / name)
             await runtime.ensure(artifact)
-            container = await runtime.start(container_spec(artifact, name, upload_url=None))
+            container = await runtime.start(container_spec(artifact, name, uploads_url=None))
             stack.push_async_callback(runtime.stop, container, grace_seconds=0)
 
             async def exited() -> str | None:

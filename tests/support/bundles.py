@@ -57,7 +57,7 @@ async def bundle_artifact(project: Path) -> Artifact:
 
 
 def container_spec(artifact: Artifact, instance_id: str, **changes: Any) -> ContainerSpec:
-    fields: Mapping[str, Any] = {"slots": 1, "upload_url": "http://127.0.0.1:9/uploads/", **changes}
+    fields: Mapping[str, Any] = {"slots": 1, "uploads_url": "http://127.0.0.1:9/uploads", **changes}
     return ContainerSpec(instance_id=instance_id, version_id="version", artifact=artifact, **fields)
 
 

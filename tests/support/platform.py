@@ -224,6 +224,10 @@ class Platform:
         return [process for process in psutil.process_iter() if _home(process).startswith(instances)]
 
     def docker_containers(self) -> list[Any]:
+        """Those that serve an Instance, or did."""
+        return [each for each in self._all_docker_containers() if not each.name.startswith("millrace-spare-")]
+
+    def _all_docker_containers(self) -> list[Any]:
         if self._docker is None:
             return []
         label = f"millrace.installation={self.settings.installation}"
@@ -233,7 +237,7 @@ class Platform:
         below = self.settings.data / "instances"
         homes = [Path(_home(process)) for process in psutil.process_iter()]
         processes = {home.relative_to(below).parts[0] for home in homes if home.is_relative_to(below)}
-        return processes | {container.labels["millrace.instance"] for container in self.docker_containers()}
+        return processes | {container.name.removeprefix("millrace-") for container in self.docker_containers()}
 
     async def kill_container(self, instance_id: str) -> None:
         """As when memory runs out: with SIGKILL, and without telling the node."""
@@ -242,13 +246,13 @@ class Platform:
             if _home(process).startswith(below):
                 process.kill()
         for container in self.docker_containers():
-            if container.labels["millrace.instance"] == instance_id:
+            if container.name == f"millrace-{instance_id}":
                 await asyncio.to_thread(container.kill)
 
     def _end_containers(self) -> None:
         for process in self.model_processes():
             process.kill()
-        for container in self.docker_containers():
+        for container in self._all_docker_containers():
             container.remove(force=True)
 
     # --- models ---

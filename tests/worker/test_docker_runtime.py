@@ -19,7 +19,8 @@ from tests.support.docker_fixtures import ModelImage
 from tests.support.docker_images import plain_image, push
 from worker.registry import image_artifact
 from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec
-from worker.runtimes.docker import METADATA_ADDRESS, DockerRuntime
+from worker.runtimes.docker import DockerRuntime
+from worker.runtimes.docker_options import METADATA_ADDRESS
 
 pytestmark = pytest.mark.docker
 
@@ -78,7 +79,7 @@ def spec_of(artifact: Artifact) -> ContainerSpec:
         version_id="v" * 64,
         artifact=artifact,
         slots=1,
-        upload_url="http://127.0.0.1:9/",
+        uploads_url="http://127.0.0.1:9",
         memory_bytes=1024 * MIB,
     )
 

@@ -28,6 +28,17 @@ class TestUploads:
         assert response.status == 201
         assert uploads.stored[location] == Upload("i1", "p1", "a b.png", "image/png", body)
 
+    async def test_what_was_named_before_its_instance_uploads_for_that_until_it_is_forgotten(
+        self, cog_endpoint: Endpoint, uploads: Uploads, http: aiohttp.ClientSession
+    ) -> None:
+        owners = []
+        cog_endpoint.introduce("spare", "i1")
+        for _ in range(2):
+            async with http.put(cog_endpoint.upload_url("spare") + "out.txt", data=b"x") as response:
+                owners.append(uploads.stored[response.headers["Location"]].instance_id)
+            cog_endpoint.forget("i1")
+        assert owners == ["i1", "spare"]
+
     async def test_equal_names_get_locations_of_their_own_without_a_prediction_id_too(
         self, cog_endpoint: Endpoint, uploads: Uploads, http: aiohttp.ClientSession
     ) -> None:

@@ -3,7 +3,7 @@
 Knows nothing of predictions or Postgres: the node decides what should run, a runtime makes it so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,8 +26,8 @@ class ContainerSpec:
     version_id: str
     artifact: Artifact
     slots: int
-    upload_url: str | None
-    """Where the container puts its output files; None: it gives them inline."""
+    uploads_url: str | None
+    """Where the container puts its output files, in the folder of its own `alias`; None: it gives them inline."""
     gpu_uuids: tuple[str, ...] = ()
     memory_bytes: int | None = None
     setup_timeout_seconds: int | None = None
@@ -42,6 +42,8 @@ class Container:
     instance_id: str
     base_url: str
     gpu_uuids: tuple[str, ...] = ()
+    alias: str = ""
+    """What it calls itself where it uploads: the Instance, or what it was called before it had one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,12 @@ class Runtime(Protocol):
     async def start(self, spec: ContainerSpec) -> Container:
         """Start it and return at once; readiness is the Cog client's business."""
 
+    async def keep_ready(self, specs: Sequence[ContainerSpec]) -> None:
+        """Of containers that could be these but for their Instance, which is not known yet, makes one that is missing,
+        so that `start` has less to do; removes those that could not. Where that is not worth it, does nothing."""
+
     async def list(self) -> list[Container]:
-        """Every container of this node that exists, exited ones included: what a restarted node adopts."""
+        """Every container of this node that has an Instance, exited ones included: what a restarted node adopts."""
 
     async def exited(self, container: Container) -> Exit | None:
         """None while it runs."""

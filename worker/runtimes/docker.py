@@ -1,47 +1,41 @@
-"""Runs image Versions as Docker containers. The only importer of `docker`.
+"""Runs image Versions as Docker containers.
 
-Knows engines, labels, limits and networks; nothing of predictions. The SDK is synchronous, so each call takes a thread.
+Knows engines, labels and networks; nothing of predictions. What a container may do is in `docker_options.py`. The SDK
+is synchronous, so each call takes a thread.
 
-What keeps a model container in, and what does not:
-- No capabilities, no new privileges, no host mounts, no published ports; limits on memory, processes, /tmp, /dev/shm
-  and log size. It runs as root of its own namespaces unless the engine remaps users. Its writable layer is as large as
-  the engine's disk.
-- Model containers share one bridge network on which they cannot reach each other (`enable_icc=false`), and Docker keeps
-  them off every other Docker network, so a Postgres or Redis that lives on one, or on a unix socket, is out of reach.
-- Each container owns 169.254.169.254 itself, and with it the route to 169.254.0.0/16: the metadata services of the
-  clouds cannot be reached, and without NET_ADMIN it cannot undo that. This needs no firewall rule.
-- The internet stays reachable, since models fetch weights and input files; so do the local network and whatever listens
-  on this machine's own addresses. To close those, an operator adds rules to Docker's DOCKER-USER and INPUT chains, but
-  has to let containers reach the node, which listens on the gateway of their network.
+A container's name says which Instance it serves: `millrace-<instance>`. One that was made ahead is a spare until its
+Instance comes, `millrace-spare-<alias>`, and is then renamed; its labels, and what it calls itself, cannot change.
 """
 
 import asyncio
 import contextlib
 import io
-import json
 import math
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import docker
-import psutil
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container as DockerContainer
 from docker.models.networks import Network
 from docker.models.resource import Collection
-from docker.types import DeviceRequest, EndpointConfig, LogConfig
 from requests import RequestException
 
 from core.errors import Unavailable
+from core.ids import new_id
+from core.log import get_logger
 from core.settings import Settings
 from worker.runtimes import addresses, cgroups, exits, launch
 from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec, Exit
 from worker.runtimes.departures import Departures, Stream
+from worker.runtimes.docker_options import ALIAS, GPUS, MADE_OF, Engine, Recipe, recipe
+
+log = get_logger()
 
 T = TypeVar("T")
-GIB = 1024**3
 
 # The engine answers within milliseconds; on a machine that is swapping, within a minute or never.
 ENGINE_SECONDS = 60
@@ -54,22 +48,14 @@ CONCURRENT_PULLS = 2
 # After `stop` the engine may still be unmounting.
 REMOVAL_SECONDS = 30
 
-# Cog itself runs containers with 6 GB of shared memory: torch's data loaders need it.
-SHM_BYTES = 6 * GIB
-# Cog leaves the files of every prediction behind in /tmp.
-TMP_BYTES = 8 * GIB
-PROCESSES = 4096
-LOG_OPTIONS = {"max-size": "10m", "max-file": "2"}
 LOG_LINES = 5000
 
-METADATA_ADDRESS = "169.254.169.254"
 INTER_CONTAINER = "com.docker.network.bridge.enable_icc"
 
 INSTALLATION = "millrace.installation"
 NODE = "millrace.node"
-INSTANCE = "millrace.instance"
-VERSION = "millrace.version"
-GPUS = "millrace.gpus"
+
+NAME, SPARE = "millrace-", "millrace-spare-"
 
 
 class DockerRuntime:
@@ -85,6 +71,8 @@ class DockerRuntime:
         self._connecting = asyncio.Lock()
         self._network_lock = asyncio.Lock()
         self._pulls = asyncio.Semaphore(CONCURRENT_PULLS)
+        self._choosing = asyncio.Lock()
+        self._has_entrypoint: dict[str, bool] = {}
         self._departures = Departures(self._listen)
 
     async def answers(self) -> bool:
@@ -109,30 +97,33 @@ class DockerRuntime:
             raise ArtifactUnavailable(
                 f"The image {artifact.reference} is not pinned: name it as host/repository@sha256:<digest>."
             )
+        if await self._is_here(artifact):
+            return
         async with self._pulls:
-            if not await self._call("look for an image", lambda client: _get(client.images, artifact.reference)):
+            if not await self._is_here(artifact):
                 await self._pull(repository, digest)
 
     async def start(self, spec: ContainerSpec) -> Container:
-        network = await self._network()
-        container = await self._call(
-            f"create a container of {spec.artifact.reference}",
-            lambda client: client.containers.create(**self._create_options(client, spec, network)),
-        )
-        try:
-            await self._call("start a container", lambda _client: _start(container, spec.artifact))
-        except Unavailable:
-            await self._call("remove a container", lambda _client: _remove(container))
-            raise
-        return _ours(container)
+        made_of = await self._recipe(spec)
+        if (spare := await self._claim(made_of, spec.instance_id)) is not None:
+            try:
+                return await self._run(spare)
+            except Unavailable as error:
+                log.warning("a spare container did not start, making another", error=str(error))
+        return await self._run(await self._create(made_of, NAME, spec.instance_id))
+
+    async def keep_ready(self, specs: Sequence[ContainerSpec]) -> None:
+        recipes = [await self._recipe(spec) for spec in specs if await self._is_here(spec.artifact)]
+        missing = {made_of.digest: made_of for made_of in recipes}
+        async with self._choosing:
+            for spare in await self._listed(name=f"^/{SPARE}"):
+                if missing.pop(spare["Labels"][MADE_OF], None) is None:
+                    await self._call("remove a container", partial(_remove_by_id, spare["Id"]))
+            if missing:
+                await self._create(next(iter(missing.values())), SPARE, new_id())
 
     async def list(self) -> list[Container]:
-        labels = [f"{key}={value}" for key, value in self._labels.items()]
-        found = await self._call(
-            "list containers",
-            lambda client: client.containers.list(all=True, filters={"label": labels}, ignore_removed=True),
-        )
-        return [_ours(container) for container in found]
+        return [_ours(each) for each in await self._listed() if not _is_spare(each)]
 
     async def exited(self, container: Container) -> Exit | None:
         found = await self._find(container)
@@ -164,7 +155,7 @@ class DockerRuntime:
             return None
         found = await self._call("inspect a container", lambda client: _get(client.containers, container_id))
         ours = found is not None and self._labels.items() <= found.labels.items()
-        return found.labels[INSTANCE] if ours else None
+        return found.name.removeprefix(NAME) if ours else None
 
     async def close(self) -> None:
         await asyncio.to_thread(self._departures.close)
@@ -195,6 +186,10 @@ class DockerRuntime:
         except Unavailable as error:
             raise ArtifactUnavailable(f"The image {repository}@{digest} is not to be had. {error}") from error
 
+    async def _is_here(self, artifact: Artifact) -> bool:
+        found = await self._call("look for an image", lambda client: _get(client.images, artifact.reference))
+        return found is not None
+
     async def _find(self, container: Container) -> DockerContainer | None:
         """None where it is gone, and where it is not ours: a foreign container is never touched."""
         found = await self._call("inspect a container", lambda client: _get(client.containers, container.id))
@@ -209,45 +204,60 @@ class DockerRuntime:
             found = await self._call("inspect a network", lambda client: _get(client.networks, name))
             return found or await self._call("create a network", lambda client: _create_network(client, name))
 
-    def _create_options(self, client: docker.DockerClient, spec: ContainerSpec, network: Network) -> dict[str, Any]:
-        image = client.images.get(spec.artifact.reference)
-        memory = spec.memory_bytes or psutil.virtual_memory().total
-        environment = launch.environment(spec)
-        gpus = [DeviceRequest(device_ids=list(spec.gpu_uuids), capabilities=[["gpu"]])] if spec.gpu_uuids else None
-        if not gpus:
-            # CUDA images ask for all GPUs, and get them where nvidia is the engine's default runtime.
-            environment["NVIDIA_VISIBLE_DEVICES"] = "void"
-        return {
-            "image": spec.artifact.reference,
-            "name": f"millrace-{spec.instance_id}",
-            "command": launch.command(spec.upload_url),
-            "environment": environment,
-            "labels": {
-                **self._labels,
-                INSTANCE: spec.instance_id,
-                VERSION: spec.version_id,
-                GPUS: ",".join(spec.gpu_uuids),
-            },
-            "network": network.name,
-            "networking_config": {
-                network.name: EndpointConfig(client.api.api_version, link_local_ips=[METADATA_ADDRESS]),
-            },
-            "device_requests": gpus,
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
-            "mem_limit": spec.memory_bytes,
-            "memswap_limit": spec.memory_bytes,
-            "pids_limit": PROCESSES,
-            # Both live in memory and count against the limit.
-            "shm_size": min(SHM_BYTES, memory // 2),
-            # torch and triton compile into /tmp and load from there, so it has to be executable.
-            "tmpfs": {"/tmp": f"size={min(TMP_BYTES, memory // 2)},mode=1777,exec"},
-            "log_config": LogConfig(type=LogConfig.types.JSON, config=LOG_OPTIONS),
-            # Images built by Cog bring tini as their entrypoint; others get Docker's.
-            "init": not image.attrs["Config"].get("Entrypoint"),
-            # With explicit shutdown Cog ignores SIGTERM, so that only an interrupt ends it in time.
-            "stop_signal": "SIGINT",
-        }
+    # --- making one ---
+
+    async def _recipe(self, spec: ContainerSpec) -> Recipe:
+        network = await self._network()
+        client = await self._connected()
+        engine = Engine(client.api.api_version, network.name, network.id)
+        return recipe(spec, engine, await self._entrypoint(spec.artifact.reference))
+
+    async def _entrypoint(self, reference: str) -> bool:
+        """Whether the image has one; what is named by its digest does not change."""
+        if reference not in self._has_entrypoint:
+            image = await self._call("inspect an image", lambda client: client.images.get(reference))
+            self._has_entrypoint[reference] = bool(image.attrs["Config"].get("Entrypoint"))
+        return self._has_entrypoint[reference]
+
+    async def _create(self, made_of: Recipe, prefix: str, alias: str) -> DockerContainer:
+        """It calls itself `alias`, in the URLs that it is given."""
+        arguments = made_of.named(prefix + alias, alias, self._labels)
+
+        def create(client: docker.DockerClient) -> DockerContainer:
+            container = client.containers.create(**arguments)
+            # The schema is copied in, not mounted: a node that runs in a container has no path the engine could mount.
+            try:
+                container.put_archive("/", _archive(f"src/{launch.SCHEMA_FILE}", made_of.schema))
+            except BaseException:
+                _remove(container)
+                raise
+            return container
+
+        return await self._call(f"create a container of {made_of.spec.artifact.reference}", create)
+
+    async def _claim(self, made_of: Recipe, instance_id: str) -> DockerContainer | None:
+        """A spare that could have been made for this Instance, which is now its own; None: there is none."""
+        found = {"label": f"{MADE_OF}={made_of.digest}", "status": "created"}
+        async with self._choosing:
+            for spare in await self._listed(name=f"^/{SPARE}", **found):
+                renamed = await self._call("rename a container", partial(_rename, spare["Id"], NAME + instance_id))
+                if renamed is not None:
+                    return renamed
+        return None
+
+    async def _run(self, container: DockerContainer) -> Container:
+        try:
+            return await self._call("start a container", lambda _client: _start(container))
+        except Unavailable:
+            await self._call("remove a container", lambda _client: _remove(container))
+            raise
+
+    async def _listed(self, label: str = "", **filters: str) -> Sequence[dict[str, Any]]:
+        """What the engine says of ours, in one answer however many there are."""
+        labels = [f"{key}={value}" for key, value in self._labels.items()] + [label] * bool(label)
+        return await self._call(
+            "list containers", lambda client: client.api.containers(all=True, filters={"label": labels, **filters})
+        )
 
 
 def _get(collection: Collection, key: str) -> Any:
@@ -265,16 +275,29 @@ def _pull(repository: str, digest: str) -> None:
                 raise DockerException(step["error"])
 
 
-def _start(container: DockerContainer, artifact: Artifact) -> None:
-    """The schema is copied in, not mounted: a node that runs in a container has no path the engine could mount."""
-    container.put_archive("/", _schema_archive(artifact))
+def _start(container: DockerContainer) -> Container:
     container.start()
     container.reload()
+    return _container(container.id, container.name, container.labels, container.attrs["NetworkSettings"])
 
 
 def _stop(container: DockerContainer, grace_seconds: int) -> None:
     with contextlib.suppress(NotFound):
         container.stop(timeout=grace_seconds)
+        _remove(container)
+
+
+def _rename(id: str, name: str, client: docker.DockerClient) -> DockerContainer | None:
+    """None: it is gone, as after `docker container prune`."""
+    container = _get(client.containers, id)
+    if container is not None:
+        container.rename(name)
+        container.reload()
+    return container
+
+
+def _remove_by_id(id: str, client: docker.DockerClient) -> None:
+    if (container := _get(client.containers, id)) is not None:
         _remove(container)
 
 
@@ -289,9 +312,8 @@ def _remove(container: DockerContainer) -> None:
         container.wait(timeout=REMOVAL_SECONDS, condition="removed")
 
 
-def _schema_archive(artifact: Artifact) -> bytes:
-    content = json.dumps(launch.streaming_schema(artifact.openapi_schema)).encode()
-    entry = tarfile.TarInfo(f"src/{launch.SCHEMA_FILE}")
+def _archive(path: str, content: bytes) -> bytes:
+    entry = tarfile.TarInfo(path)
     entry.size, entry.mode = len(content), 0o644
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -304,14 +326,25 @@ def _create_network(client: docker.DockerClient, name: str) -> Network:
     return client.networks.create(name, driver="bridge", options=options, labels={"millrace.network": name})
 
 
-def _ours(container: DockerContainer) -> Container:
-    networks = container.attrs["NetworkSettings"]["Networks"].values()
-    address = next((network["IPAddress"] for network in networks if network["IPAddress"]), "")
+def _is_spare(listed: Mapping[str, Any]) -> bool:
+    return listed["Names"][0].removeprefix("/").startswith(SPARE)
+
+
+def _ours(listed: Mapping[str, Any]) -> Container:
+    return _container(listed["Id"], listed["Names"][0], listed["Labels"], listed["NetworkSettings"])
+
+
+def _container(id: str, name: str, labels: Mapping[str, str], settings: Mapping[str, Any]) -> Container:
+    addresses = (network["IPAddress"] for network in settings["Networks"].values())
+    address = next(filter(None, addresses), "")
+    instance_id = name.removeprefix("/").removeprefix(NAME)
     return Container(
-        id=container.id,
-        instance_id=container.labels[INSTANCE],
+        id=id,
+        instance_id=instance_id,
         base_url=f"http://{address}:{launch.COG_PORT}" if address else "",
-        gpu_uuids=tuple(filter(None, container.labels[GPUS].split(","))),
+        gpu_uuids=tuple(filter(None, labels[GPUS].split(","))),
+        # One that an earlier Millrace made has none.
+        alias=labels.get(ALIAS, instance_id),
     )
 
 

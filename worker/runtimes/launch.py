@@ -16,9 +16,9 @@ SCHEMA_FILE = ".cog/openapi_schema.json"
 _RESPONSE_INTERVAL_SECONDS = "0.1"
 
 
-def command(upload_url: str | None, python: str = "python") -> list[str]:
+def command(uploads_url: str | None, alias: str, python: str = "python") -> list[str]:
     """Explicit shutdown keeps a server up whose setup failed, so that its logs can still be read."""
-    uploads = ["--upload-url", upload_url] if upload_url else []
+    uploads = ["--upload-url", f"{uploads_url}/{alias}/"] if uploads_url else []
     return [python, "-m", "cog.server.http", "--await-explicit-shutdown", "true", *uploads]
 
 

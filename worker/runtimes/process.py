@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -92,6 +92,9 @@ class ProcessRuntime:
             await self.stop(record.container, grace_seconds=0)
             raise
         return record.container
+
+    async def keep_ready(self, specs: Sequence[ContainerSpec]) -> None:
+        """Nothing: of a boot, what could be done ahead takes 17 ms."""
 
     async def list(self) -> list[Container]:
         folders = sorted(self._instances.iterdir()) if self._instances.exists() else []
@@ -251,7 +254,7 @@ def _spawn(
     cached: dict[str, str],
 ) -> subprocess.Popen[bytes]:
     """Not by asyncio, which kills its children when the node's loop closes: this one shall outlive it."""
-    command = [*launch.command(spec.upload_url, str(environment.python)), "--host", LOOPBACK]
+    command = [*launch.command(spec.uploads_url, spec.instance_id, str(environment.python)), "--host", LOOPBACK]
     variables = {
         **cached,
         **config.environment,
