@@ -3,9 +3,11 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from core import boots, fleet, peaks, predictions
+from core.catalog import Runnable
+from core.database import Transaction
 from core.lifecycle import InstanceStatus
 from core.resources import Resources
 from core.tables import Instance, Version
@@ -64,8 +66,34 @@ async def test_a_peak_only_grows_and_its_version_has_the_highest(resources: Reso
     async with resources.database.transaction() as tx:
         runnable, node = await factories.add_runnable(tx), await factories.add_node(tx)
         first, second = [await factories.add_instance(tx, node, runnable) for _ in range(2)]
+        await has_worked(tx, first, second)
         for used in ({first: 5, second: 3}, {first: 2, second: 7}, {second: 6}):
             await peaks.note(tx, used)
         found = [(await fleet.get_instance(tx, id)).peak_bytes for id in (first, second)]
-        of_version = await tx.scalar(select(Version.peak_bytes).where(Version.id == runnable.version_id))
-    assert (found, of_version) == ([5, 7], 7)
+        assert (found, await peak_of(tx, runnable)) == ([5, 7], 7)
+
+
+async def test_what_has_only_booted_tells_nothing_of_what_its_version_needs(resources: Resources) -> None:
+    """Nor does a driver that says 0."""
+    async with resources.database.transaction() as tx:
+        runnable, node = await factories.add_runnable(tx), await factories.add_node(tx)
+        id = await factories.add_instance(tx, node, runnable)
+        await peaks.note(tx, {id: 5})
+        assert await peak_of(tx, runnable) is None
+        await has_worked(tx, id)
+        await peaks.note(tx, {id: 4})
+        assert await peak_of(tx, runnable) == 5
+        other = await factories.add_runnable(tx)
+        silent = await factories.add_instance(tx, node, other)
+        await has_worked(tx, silent)
+        await peaks.note(tx, {silent: 0})
+        assert await peak_of(tx, other) is None
+
+
+async def has_worked(tx: Transaction, *ids: str) -> None:
+    later = func.now() + timedelta(seconds=1)
+    await tx.execute(update(Instance).where(Instance.id.in_(ids)).values(last_active_at=later))
+
+
+async def peak_of(tx: Transaction, runnable: Runnable) -> int | None:
+    return await tx.scalar(select(Version.peak_bytes).where(Version.id == runnable.version_id))
