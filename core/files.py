@@ -12,7 +12,8 @@ import hmac
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -70,25 +71,20 @@ class FileStore:
         """Raises `Unavailable` where the store takes nothing, as when its disk is full."""
         try:
             await self._store.put_async(key, chunks)
-        except BaseError as error:
+        except (BaseError, OSError) as error:
             reason = " ".join(str(error).split())
             log.error("file not stored", key=key, error=reason)
             full = " Its disk is full." if _NO_SPACE in reason else ""
             raise Unavailable(f"The file store could not take the file.{full} Try again later.") from error
 
     async def read(self, key: str) -> bytes:
-        try:
+        with _answering():
             return bytes(await (await self._store.get_async(key)).bytes_async())
-        except (NotFoundError, FileNotFoundError):
-            raise NotFound("The file's content is gone.") from None
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
         """Chunks of about a megabyte. Raises `NotFound` before the first one."""
-        try:
-            found = await self._store.get_async(key)
-        except (NotFoundError, FileNotFoundError):
-            raise NotFound("The file's content is gone.") from None
-        return _chunks(found)
+        with _answering():
+            return _chunks(await self._store.get_async(key))
 
     async def delete(self, key: str) -> None:
         try:
@@ -118,8 +114,20 @@ class FileStore:
 
 
 async def _chunks(found: Any) -> AsyncIterator[bytes]:
-    async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
-        yield bytes(chunk)
+    with _answering():
+        async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+            yield bytes(chunk)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """A store that has no such file, or is on another machine and out of reach, as our own errors."""
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError):
+        raise NotFound("The file's content is gone.") from None
+    except ConnectionError as error:
+        raise Unavailable("The file store does not answer. Try again later.") from error
 
 
 def _bundle_key(digest: str) -> str:

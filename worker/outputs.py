@@ -4,6 +4,7 @@ The container names a file by the URL that the upload endpoint gave it, or inlin
 names it by reference. Nothing else of what a container says is taken for a file.
 """
 
+import asyncio
 import base64
 import binascii
 import mimetypes
@@ -12,13 +13,24 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes
 
+from sqlalchemy import Row
+from sqlalchemy.exc import SQLAlchemyError
+
 from core import files
+from core.clock import monotonic
+from core.errors import Unavailable
 from core.files import NewFile
+from core.log import get_logger
 from core.resources import Resources
+
+log = get_logger()
 
 #: A single output file; the container's own upload gives up after 25 s anyway.
 MAX_FILE_BYTES = 1024 * 1024 * 1024
 _NAME_CHARACTERS = 200
+# Whoever waits longer has lost its lease, or its model has given up the upload.
+_PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS = 0.5
 #: What a container calls a file it has uploaded. Nothing answers there: the name only has to come back to us.
 _LOCATION = "http://outputs.millrace.invalid/"
 
@@ -36,10 +48,21 @@ class OutputFiles:
     ) -> str:
         """Stores one file while the model still runs. Returns the URL by which the container will name it."""
         new = NewFile(account_id, files.OUTPUT, _safe_name(name), content_type, prediction_id)
-        values = await files.store(self._resources.files, new, chunks, MAX_FILE_BYTES)
-        async with self._resources.database.transaction() as tx:
-            row = await files.record(tx, values)
+        row = await self._recorded(await files.store(self._resources.files, new, chunks, MAX_FILE_BYTES))
         return f"{_LOCATION}{row.id}/{quote(row.name)}"
+
+    async def _recorded(self, values: dict[str, Any]) -> Row:
+        """Once Postgres answers, which may be restarting: a model's work is not lost for that."""
+        deadline = monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                async with self._resources.database.transaction() as tx:
+                    return await files.record(tx, values)
+            except SQLAlchemyError as error:
+                if monotonic() > deadline:
+                    raise Unavailable("The file could not be recorded. Try again later.") from error
+                log.warning("file not recorded, will try again", file=values["id"], error=str(error))
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def translate(self, account_id: str, prediction_id: str, output: Any, holds_files: bool) -> Any:
         """The output with every file as a reference. Data URIs are taken for files only where the schema says so."""

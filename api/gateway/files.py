@@ -13,7 +13,7 @@ from pathlib import Path
 from aiohttp import web
 
 from api.gateway.upstreams import Upstream
-from core.errors import NotFound
+from core.errors import NotFound, Unavailable
 from core.files import FileStore
 from core.resources import Resources
 
@@ -72,7 +72,10 @@ class _Files:
 
     async def put(self, request: web.Request) -> web.Response:
         """Whole or not at all: a body that breaks off leaves nothing."""
-        await self._files.put(_key(request), request.content.iter_chunked(_CHUNK_BYTES))
+        try:
+            await self._files.put(_key(request), request.content.iter_chunked(_CHUNK_BYTES))
+        except Unavailable as error:
+            raise web.HTTPServiceUnavailable(text=error.detail) from None
         return web.Response(status=204)
 
     async def delete(self, request: web.Request) -> web.Response:

@@ -3,11 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from core.errors import NotFound, TooLarge
+from core.errors import NotFound, TooLarge, Unavailable
 from core.files import FileStore, Measured
 from core.ids import new_id
 from core.settings import Settings
@@ -94,6 +97,42 @@ async def test_a_file_whose_sender_dies_leaves_nothing(gateway: GatewayProcess, 
     putting.cancel()
     await asyncio.wait([putting])
     await nothing_is_left(gateway, key)
+
+
+async def test_what_is_on_its_way_as_the_way_is_cut_is_sent_again_whole(tmp_path: Path) -> None:
+    """The first to be asked hangs up in the middle, the second before it has heard a word."""
+    taken: list[bytes] = []
+
+    async def take(request: web.Request) -> web.Response:
+        taken.append(await (request.content.readexactly(MIB) if not taken else request.read()))
+        if len(taken) < 3:
+            request.transport.abort()
+        return web.Response(status=204)
+
+    async with serving(tmp_path / "store.sock", take) as store:
+        await store.put(f"outputs/{new_id()}", chunks(3))
+    assert [len(each) for each in taken] == [MIB, 3 * MIB, 3 * MIB]
+    assert taken[-1] == b"".join([chunk async for chunk in chunks(3)])
+
+
+async def test_a_store_that_takes_nothing_says_why(tmp_path: Path) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=503, text="Its disk is full.")
+
+    async with serving(tmp_path / "store.sock", refuse) as store:
+        with pytest.raises(Unavailable, match="Its disk is full"):
+            await store.put(f"outputs/{new_id()}", b"x")
+
+
+@asynccontextmanager
+async def serving(socket: Path, handler: Handler) -> AsyncIterator[FileStore]:
+    app = web.Application(client_max_size=2**40)
+    app.router.add_route("*", "/{key:.*}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, str(socket)).start()
+    yield FileStore(Settings(files_url=f"unix://{socket}"))
+    await runner.cleanup()
 
 
 async def nothing_is_left(gateway: GatewayProcess, key: str) -> None:
