@@ -39,6 +39,18 @@ _STATEMENT_TIMEOUT = "30s"
 _POOL_TIMEOUT_SECONDS = 10
 # A network that acknowledges nothing for so long is cut; less than a lease, so that a node may still report in time.
 _SILENCE_MS = 15_000
+_ASK_AFTER_SECONDS, _ASK_EVERY_SECONDS = 10, 5
+#: What each session asks of Postgres. Over TCP the other end is watched there, too: otherwise the locks of a machine
+#: that was cut off would be held for hours. And a process that stands still holds none for long.
+_SESSION = {
+    "lock_timeout": _LOCK_TIMEOUT,
+    "statement_timeout": _STATEMENT_TIMEOUT,
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": _ASK_AFTER_SECONDS,
+    "tcp_keepalives_interval": _ASK_EVERY_SECONDS,
+    "tcp_user_timeout": _SILENCE_MS,
+    "timezone": "UTC",
+}
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -227,9 +239,9 @@ async def open_database(settings: Settings, redis: Redis) -> Database:
         "connect_timeout": 5,
         # On a network that loses everything without a word a statement would hang for a quarter of an hour.
         "tcp_user_timeout": _SILENCE_MS,
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "options": f"-c lock_timeout={_LOCK_TIMEOUT} -c statement_timeout={_STATEMENT_TIMEOUT} -c timezone=UTC",
+        "keepalives_idle": _ASK_AFTER_SECONDS,
+        "keepalives_interval": _ASK_EVERY_SECONDS,
+        "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
     }
     engine = create_async_engine(
         sqlalchemy_url(settings.database_url),

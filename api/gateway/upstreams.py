@@ -11,6 +11,8 @@ from typing import Any
 from psycopg.conninfo import conninfo_to_dict
 from redis.asyncio.connection import parse_url
 
+from core.joining.wire import notice_cuts
+
 _POSTGRES_PORT, _REDIS_PORT = 5432, 6379
 _TLS_MODES = ("require", "verify-ca", "verify-full")
 _CONNECT_SECONDS = 5.0
@@ -30,7 +32,9 @@ class Upstream:
         async with asyncio.timeout(_CONNECT_SECONDS):
             if self.path is not None:
                 return await asyncio.open_unix_connection(self.path)
-            return await asyncio.open_connection(self.host, self.port)
+            stream = await asyncio.open_connection(self.host, self.port)
+        notice_cuts(stream[1].get_extra_info("socket"))
+        return stream
 
 
 def postgres(url: str) -> Upstream:

@@ -4,13 +4,18 @@ The node lives in a network namespace of its own; Postgres is reached from there
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
+from os import environ
+from pathlib import Path
 
 import orjson
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import func, text, update
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from core.database import sqlalchemy_url
 from core.lifecycle import FailureCode
 from core.tables import Node
 from tests.faults.load import all_ended, rows_of, until
@@ -19,6 +24,8 @@ from tests.support.invariants import check_invariants
 from tests.support.network import Network, missing, network, relay
 from tests.support.platform import PROJECTS, Platform
 from tests.support.ports import free_port
+from tests.support.process import Process
+from tests.support.servers import running_servers
 
 pytestmark = pytest.mark.faults
 
@@ -97,6 +104,47 @@ async def test_a_container_that_cannot_be_reached_fails_its_prediction_and_is_re
     [row] = await rows_of(broken, [id])
     assert row.failure_code in (FailureCode.TIMEOUT, FailureCode.CONTAINER_LOST)
     await check_invariants(broken, [id, created["id"]])
+
+
+#: Holds a lock until it is killed.
+HOLD = """
+import asyncio, sys
+from sqlalchemy import text
+from core.database import open_database
+from core.settings import Settings
+
+async def main():
+    database = await open_database(Settings(database_url=sys.argv[1]), None)
+    async with database.autocommit() as tx:
+        await tx.execute(text("SELECT pg_advisory_lock(7)"))
+        print("held", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_what_a_machine_had_locked_that_is_cut_off_is_soon_free(apart: Network, tmp_path: Path) -> None:
+    """One that reaches Postgres by TCP itself; by the system's own setting Postgres would ask after it in two hours."""
+    who_may_enter = tmp_path / "pg_hba.conf"
+    who_may_enter.write_text("local all all trust\nhost all all samenet trust\n")
+    with running_servers(tmp_path, listen_addresses=apart.outside, hba_file=str(who_may_enter)) as servers:
+        url = f"postgresql://postgres@{apart.outside}/postgres"
+        holder = Process("holder", (*apart.prefix, sys.executable, "-c", HOLD, url), environ, tmp_path / "holder.log")
+        holder.start()
+        await until(partial(_says, holder, "held"))
+        engine = create_async_engine(sqlalchemy_url(servers.database_url))
+        async with engine.connect() as connection:
+            taking = text("SELECT pg_try_advisory_lock(7)")
+            assert not await connection.scalar(taking)
+            with apart.cut_off("-p", "tcp", "-d", apart.outside), recovery("locks of a machine cut off from postgres"):
+                await until(partial(connection.scalar, taking))
+        await engine.dispose()
+        await holder.stop()
+
+
+async def _says(process: Process, word: str) -> bool:
+    return word in process.tail()
 
 
 async def _running(platform: Platform, text: str, seconds: float = RUN_SECONDS) -> str:

@@ -29,10 +29,10 @@ class Servers:
 
 
 @contextmanager
-def running_servers(data: Path) -> Iterator[Servers]:
+def running_servers(data: Path, **settings: str) -> Iterator[Servers]:
     """Starts both under `data`, brings the database to the newest revision, and ends both."""
     sockets = socket_folder(data)
-    postgres = embedded_postgres(data / "postgres", sockets, NOT_DURABLE)
+    postgres = embedded_postgres(data / "postgres", sockets, {**NOT_DURABLE, **settings})
     redis = embedded_redis(sockets)
     initialize(postgres, data / "initdb.log")
     postgres.before_start()

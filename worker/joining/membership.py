@@ -153,16 +153,18 @@ def _behind(settings: Settings, credentials: Credentials, folder: Path) -> Setti
         update={
             **given["settings"],
             "node_name": credentials.node,
-            "database_url": _database_url(given["postgres"], folder),
+            "database_url": _database_url(given["postgres"], folder, credentials.node),
             "redis_url": _redis_url(given["redis"], folder / SOCKETS[Service.REDIS]),
             "files_url": given["files_url"] or f"{REMOTE_FILES}{folder / SOCKETS[Service.FILES]}",
         }
     )
 
 
-def _database_url(told: dict[str, str], folder: Path) -> str:
+def _database_url(told: dict[str, str], folder: Path, node: str) -> str:
+    """With the node's name, so that `pg_stat_activity` tells whose session it is."""
     user = ":".join(quote(told[part], safe="") for part in ("user", "password") if part in told)
-    return f"postgresql://{user}@/{quote(told.get('dbname', ''), safe='')}?{urlencode({'host': str(folder)})}"
+    query = {"host": str(folder), "application_name": f"node {node}"}
+    return f"postgresql://{user}@/{quote(told.get('dbname', ''), safe='')}?{urlencode(query)}"
 
 
 def _redis_url(told: dict[str, Any], socket: Path) -> str:

@@ -1,37 +1,27 @@
 """A node on another machine, as a real process with a data folder of its own, which knows of nothing but a gateway."""
 
-import asyncio
 import base64
 import hashlib
 import os
 import re
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 
 import aiohttp
-import psutil
 import pytest
-from sqlalchemy import Row, select
+from sqlalchemy import select
 
-from core import fleet
 from core.joining import members
-from core.settings import process_environment
 from core.tables import Instance, Node, Prediction
-from tests.support.bundles import data_folder
-from tests.support.gateways import GatewayProcess
+from tests.support.gateways import UP_SECONDS, GatewayProcess, joined_node, model_processes, up
 from tests.support.platform import PROJECTS, Platform
 from tests.support.ports import free_port
 from tests.support.process import Process
 
 pytestmark = pytest.mark.faults
-
-UP_SECONDS = 90.0
-LOOK_SECONDS = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -51,63 +41,6 @@ async def gateway(platform: Platform) -> AsyncIterator[GatewayProcess]:
     await gateway.start()
     yield gateway
     await gateway.stop()
-
-
-@asynccontextmanager
-async def joined_node(
-    gateway: GatewayProcess, data: Path, name: str, wrapper: Sequence[str] = ()
-) -> AsyncIterator[Process]:
-    """Started with the one command, and stopped in order; leaves no model process behind."""
-    environment = {
-        **process_environment(),
-        "MILLRACE_DATA": str(data_folder(data)),
-        "MILLRACE_JOIN": str(await gateway.token()),
-        "MILLRACE_NODE_NAME": name,
-        "MILLRACE_RUNTIME": "process",
-        "MILLRACE_LOG_JSON": "false",
-    }
-    command = (*wrapper, sys.executable, "-m", "worker", "node")
-    process = Process(name, command, environment, data / "node.log")
-    process.start()
-    try:
-        await up(gateway, process)
-        yield process
-    except BaseException:
-        sys.stderr.write(f"--- {name} ---\n{process.tail()}\n--- gateway ---\n{gateway.process.tail()}\n")
-        raise
-    finally:
-        await process.stop()
-        assert not model_processes(data)
-
-
-async def up(gateway: GatewayProcess, process: Process) -> Row:
-    """Its row, once it reports."""
-
-    async def row() -> Row | None:
-        assert process.is_running, f"It ended:\n{process.tail()}"
-        async with gateway.resources.database.autocommit() as tx:
-            return next((row for row in await fleet.live_nodes(tx) if row.name == process.name), None)
-
-    return await until(row)
-
-
-async def until(found: Callable[[], Awaitable]):
-    deadline = time.monotonic() + UP_SECONDS
-    while not (what := await found()):
-        assert time.monotonic() < deadline, "It has not come to pass."
-        await asyncio.sleep(LOOK_SECONDS)
-    return what
-
-
-def model_processes(data: Path) -> list[psutil.Process]:
-    return [process for process in psutil.process_iter() if home(process).startswith(str(data / "instances"))]
-
-
-def home(process: psutil.Process) -> str:
-    try:
-        return process.environ().get("HOME", "")
-    except (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
-        return ""
 
 
 def said_at(process: Process) -> float:
