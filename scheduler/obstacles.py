@@ -20,6 +20,8 @@ CRASH_LOOP_GAP_SECONDS = 600.0
 CRASH_LOOP_SECONDS = 3600.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+#: Where nobody waits, and only a least number is kept warm: until somebody mends it, it need not be tried so often.
+LONGEST_UNASKED_PAUSE_SECONDS = 300.0
 
 UNFUNDED = "The account that pays for the containers of this model has too little money left to start another one."
 
@@ -42,12 +44,13 @@ def obstacle(target: Target, version: Row, crashes: Sequence[Row]) -> Obstacle |
         return Obstacle(f"This version could not be prepared: {version.status_reason}", FailureCode.PREPARATION)
     if target.is_unfunded and not target.instances:
         return Obstacle(UNFUNDED)
-    return _crash_loop(_in_a_row(crashes, CRASH_LOOP_GAP_SECONDS + version.setup_timeout_seconds))
+    longest = LONGEST_PAUSE_SECONDS if target.waiting else LONGEST_UNASKED_PAUSE_SECONDS
+    return _crash_loop(_in_a_row(crashes, CRASH_LOOP_GAP_SECONDS + version.setup_timeout_seconds), longest)
 
 
-def pause(failures: int) -> float:
+def pause(failures: int, longest: float = LONGEST_PAUSE_SECONDS) -> float:
     """Seconds from the last failure to the next boot."""
-    return min(FIRST_PAUSE_SECONDS * 2 ** (failures - 1), LONGEST_PAUSE_SECONDS)
+    return min(FIRST_PAUSE_SECONDS * 2 ** (failures - 1), longest)
 
 
 def _in_a_row(crashes: Sequence[Row], gap_seconds: float) -> list[Row]:
@@ -61,12 +64,12 @@ def _in_a_row(crashes: Sequence[Row], gap_seconds: float) -> list[Row]:
     return row
 
 
-def _crash_loop(crashes: Sequence[Row]) -> Obstacle | None:
-    if not crashes or crashes[0].seconds_ago > pause(len(crashes)):
+def _crash_loop(crashes: Sequence[Row], longest: float) -> Obstacle | None:
+    if not crashes or crashes[0].seconds_ago > pause(len(crashes), longest):
         return None
     last, count = crashes[0], f"{len(crashes)} containers" if len(crashes) > 1 else "A container"
     if sum(not crash.has_worked for crash in crashes) >= CRASH_LOOP_FAILURES:
         reason = f"{count} of this version failed to start. The last one: {last.reason}"
         return Obstacle(reason, FailureCode.SETUP, last.id)
-    again = f"another is started {pause(len(crashes)):g} s after that"
+    again = f"another is started {pause(len(crashes), longest):g} s after that"
     return Obstacle(f"{count} of this version did not stay up; {again}. The last one: {last.reason}")
