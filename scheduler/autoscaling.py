@@ -85,13 +85,18 @@ def wanted(demand: Demand, supply: Supply, bounds: Bounds) -> int:
     return _clamp(current - expired, bounds)
 
 
-def is_due(boot_seconds: float, arrivals: Sequence[float]) -> bool:
-    """Whether somebody who calls in a rhythm will do so when an Instance that boots now is ready.
+def seconds_to_boot(boot_seconds: float, arrivals: Sequence[float]) -> float | None:
+    """When an Instance should begin to boot, so that it is ready for the next call of a rhythm; below zero, it is late.
 
-    To be asked for targets that have no Instance, and worth nobody's eviction: a rhythm may have ended.
+    To be asked for targets that have no Instance. None: nobody knows of a next call.
     """
     found = rhythm(arrivals)
-    return found is not None and found.due_in <= boot_seconds * (1.0 + _EARLY_PER_BOOT_SECOND)
+    return None if found is None else found.due_in - boot_seconds * (1.0 + _EARLY_PER_BOOT_SECOND)
+
+
+def worth(boot_seconds: float, arrivals: Sequence[float]) -> float:
+    """That of an Instance which boots for such a call: whoever has a smaller `loss` may go for it."""
+    return loss(boot_seconds, 0.0, arrivals)
 
 
 def loss(boot_seconds: float, idle_seconds: float, arrivals: Sequence[float]) -> float:

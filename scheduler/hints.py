@@ -1,4 +1,4 @@
-"""What one pass of the scheduler remembers for the next: when targets were called, and how fast Versions are.
+"""What one pass of the scheduler remembers for the next: when targets were called and will be, how fast Versions are.
 
 Hints only: a scheduler that has just begun to lead has none, and decides well enough without.
 """
@@ -14,6 +14,7 @@ from core import demand, queue
 from core.clock import monotonic
 from core.database import Transaction
 from core.log import get_logger
+from scheduler.foresight import Foresight
 
 #: A pace is a mean over many runs: it need not be looked up in every pass.
 _PACE_SECONDS = 10.0
@@ -27,6 +28,7 @@ class Hints:
         self._paces: TTLCache[str, Row] = TTLCache(_KEPT, _PACE_SECONDS)
         self._arrivals: dict[str, tuple[float, tuple[float, ...]]] = {}
         """By target, when they were read and how old they were then."""
+        self.foresight = Foresight()
 
     async def paces(self, tx: Transaction, version_ids: Collection[str]) -> Mapping[str, Row]:
         """By Version, see core/demand.py."""

@@ -1,5 +1,6 @@
 """What a pass has read, as the plain values that autoscaling and placement are told."""
 
+import math
 from typing import Any
 
 from sqlalchemy import Row
@@ -44,6 +45,7 @@ def need(world: World, target: Target, missing: int) -> Need:
         node_labels=frozenset(version.node_labels.items()),
         shares_gpu=version.shares_gpu,
         peak_bytes=version.peak_bytes,
+        worth=target.worth or math.inf,
         is_spread=target.deployment_id is not None and target.bounds.minimum > 1,
     )
 

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy import Row
 
 from core import boots, catalog, concurrency, demand, deployments, fleet
+from core.clock import monotonic
 from core.database import Transaction
 from core.deployments import deployment_of
 from core.lifecycle import InstanceStatus
@@ -17,6 +18,7 @@ from core.settings import Settings
 from core.usage import instance_owners
 from core.usage.instance_owners import Wanted
 from scheduler.autoscaling import Bounds, share
+from scheduler.foresight import Foresight
 from scheduler.hints import Hints
 
 #: Instances of one target, where nobody has set a bound.
@@ -53,6 +55,8 @@ class Target:
     """Of its Version, see core/demand.py; None: nobody has asked."""
     arrivals: tuple[float, ...] = ()
     """How long ago it was called, newest first."""
+    worth: float = 0.0
+    """That of an Instance for a call that is foretold; 0: none is, or it is not to boot yet."""
     is_unfunded: bool = False
     """Whoever pays for the time of its Instances has no money for another one."""
 
@@ -106,6 +110,7 @@ class World:
         world.instances = await fleet.live_instances(tx)
         world.running = await demand.running_by_instance(tx)
         world._add_instances()
+        await world._foresee(tx, hints.foresight, settings.bill_instances)
         ids = {target.deployment_id for target in world.targets.values()} - {None}
         world._bound(await deployments.current_releases(tx, ids), settings.idle_seconds)
         if not world.targets:
@@ -121,10 +126,15 @@ class World:
         return world
 
     async def listen(self, redis: Redis, hints: Hints) -> None:
-        """When targets were called, which Redis knows."""
+        """When targets were called, which Redis knows, and what that tells of their next call."""
+        moment = monotonic()
         idle = {name: target.idle_seconds for name, target in self.targets.items()}
         for name, arrivals in (await hints.arrivals(redis, idle)).items():
-            self.targets[name].arrivals = arrivals
+            target = self.targets[name]
+            target.arrivals = arrivals
+            if arrivals and target.deployment_id is None:
+                called_at = tuple([moment - age for age in arrivals])
+                hints.foresight.learn(name, target.version_id, target.hardware_sku, target.boot_seconds, called_at)
 
     def is_idle(self, instance: Row) -> bool:
         return instance.status == InstanceStatus.READY and not self.running.get(instance.id)
@@ -145,6 +155,17 @@ class World:
             target = self._target(row.target, row)
             if row.is_wanted:
                 target.instances.append(row)
+
+    async def _foresee(self, tx: Transaction, foresight: Foresight, bill_instances: str) -> None:
+        """Who has nothing and will be called soon. Nobody pays for what boots on a guess."""
+        moment = monotonic()
+        due = {beat.name: beat for beat in foresight.due(moment) if beat.name not in self.targets}
+        asked = [Wanted(beat.name, beat.version_id, beat.hardware_sku, None) for beat in due.values()]
+        known = await catalog.versions_by_id(tx, [beat.version_id for beat in due.values()]) if due else {}
+        paid = await instance_owners.billed(tx, asked, bill_instances)
+        for name, beat in due.items():
+            if name not in paid and beat.version_id in known:
+                self._target(name, beat).worth = beat.worth(moment)
 
     def _bound(self, releases: Collection[Row], idle_seconds: float) -> None:
         current = {row.deployment_id: row for row in releases}

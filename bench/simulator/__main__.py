@@ -4,6 +4,7 @@
 """
 
 import argparse
+import gc
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.console import Console
 from bench.simulator.engine import Simulation
 from bench.simulator.plots import draw
 from bench.simulator.policies import POLICIES
-from bench.simulator.report import Summary, summarize, table
+from bench.simulator.report import Summary, keep, kept, summarize, table
 from bench.simulator.traffic import Scale, calls, models
 
 _GPUS_PER_NODE = 8
@@ -29,6 +30,8 @@ def simulate(scale: Scale, seed: int, policy: str, between_passes: float, warm_u
 
 def _main(arguments: argparse.Namespace) -> None:
     console = Console(width=160)
+    # Millions of events, and no cycles among them.
+    gc.disable()
     scale = Scale(
         nodes=arguments.nodes,
         gpus_per_node=_GPUS_PER_NODE,
@@ -43,6 +46,10 @@ def _main(arguments: argparse.Namespace) -> None:
         for policy in arguments.policies:
             found.append(simulate(scale, seed, policy, arguments.between_passes, arguments.warm_up_hours * 3600))
             console.print(found[-1].line())
+            if arguments.results:
+                keep(found[-1], arguments.results)
+    if arguments.results:
+        found = kept(arguments.results)
     console.print(table(found, scale))
     if arguments.plots:
         draw(found, arguments.plots)
@@ -59,5 +66,6 @@ if __name__ == "__main__":
     parser.add_argument("--between-passes", type=float, default=10.0, help="virtual seconds; 0.05 for a small fleet")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=_COMPARED)
+    parser.add_argument("--results", type=Path, help="a file to add to; what others have added is reported, too")
     parser.add_argument("--plots", type=Path, help="folder for SVG files")
     _main(parser.parse_args())

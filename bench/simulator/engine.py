@@ -5,6 +5,7 @@ differs: who waits is looked at in each pass, whoever idles only when it may hav
 """
 
 import heapq
+import math
 import random
 from array import array
 from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ from time import thread_time
 from bench.simulator.fleet import GPU_MODEL, Fleet, Instance, Target, Use
 from bench.simulator.policies import Policy
 from bench.simulator.traffic import Call, Model, Scale
-from scheduler.autoscaling import is_due
+from scheduler.autoscaling import seconds_to_boot, worth
 from scheduler.placement import Held, Need, Plan, plan
 
 #: From a bell to what its pass has written.
@@ -26,8 +27,9 @@ _PASS_SECONDS = 1.0
 _STOP_SECONDS = 1.0
 #: How often what idles beyond its limit, or may be foretold, is looked at again.
 _REVIEW_SECONDS = 10.0
-#: What an idle Instance is worth is worked out anew this often.
-_WORTH_SECONDS = 5.0
+#: What an idle Instance is worth is worked out anew when it has idled for so much longer, as a share and in seconds.
+_WORTH_SHARE = 0.2
+_LEAST_WORTH_SECONDS = 5.0
 #: No two boots take the same time.
 _BOOT_SPREAD = 0.1
 
@@ -63,6 +65,7 @@ class Simulation:
         self._order = count()
         self._events: list[tuple[float, int, Callable[..., None], tuple]] = []
         self._waiting: dict[Target, None] = {}
+        self._foretold: dict[Target, None] = {}
         self._held: dict[Instance, Held] = {}
         self._idle: dict[Instance, None] = {}
         self._worth_until: dict[Instance, float] = {}
@@ -71,8 +74,6 @@ class Simulation:
 
     def run(self, calls: Iterable[Call]) -> Outcome:
         self._place_fixed()
-        if self._policy.foretells:
-            self._at(_REVIEW_SECONDS, self._foretell)
         events = self._events
         for call in calls:
             while events and events[0][0] <= call.arrived:
@@ -98,6 +99,8 @@ class Simulation:
     def _call(self, call: Call) -> None:
         target = self.fleet.targets[call.model]
         target.called_at.appendleft(call.arrived)
+        if self._policy.foretells:
+            self._await_next(target)
         if target.idle and not target.waiting:
             self._start(next(iter(target.idle)), call.arrived, call.run_seconds)
         else:
@@ -156,11 +159,12 @@ class Simulation:
     def _pass(self) -> None:
         self._pass_at, self._passed_at = None, self._now
         needs = [need for target in self._waiting if (need := self._need(target)) is not None]
+        needs += self._foretold_needs()
         if needs:
             needs.sort(key=self._policy.urgency, reverse=True)
             decided = self._plan(needs)
             self._apply(decided)
-        if self._waiting and self._pass_at is None:
+        if (self._waiting or self._foretold) and self._pass_at is None:
             self._pass_at = self._now + max(_PASS_SECONDS, self._between)
             self._at(self._pass_at, self._pass)
 
@@ -216,7 +220,8 @@ class Simulation:
         for instance in self._idle:
             if self._now >= self._worth_until.get(instance, 0.0):
                 self._held[instance] = self._hold(instance, is_evictable=not instance.is_pinned)
-                self._worth_until[instance] = self._now + _WORTH_SECONDS
+                idle = self._now - instance.since
+                self._worth_until[instance] = self._now + max(idle * _WORTH_SHARE, _LEAST_WORTH_SECONDS)
         return list(self._held.values())
 
     def _hold(self, instance: Instance, is_evictable: bool = False) -> Held:
@@ -250,18 +255,27 @@ class Simulation:
                 return
         self._at(self._now + max(left, _REVIEW_SECONDS), self._review, instance)
 
-    def _foretell(self) -> None:
-        """Boots for calls that are due, on GPUs that nobody else wants."""
-        self._at(self._now + _REVIEW_SECONDS, self._foretell)
-        if not self.fleet.free_gpus or self._waiting:
-            return
-        due = [
-            _need(target, 1, 0.0)
-            for target in self.fleet.targets
-            if target.called_at and not target.instances and is_due(target.boot_seconds, target.arrivals(self._now))
-        ]
-        if due:
-            self._apply(self._plan(due))
+    def _await_next(self, target: Target) -> None:
+        left = seconds_to_boot(target.boot_seconds, target.arrivals(self._now))
+        if left is not None:
+            self._at(self._now + max(left, 0.0), self._foretell, target, target.called_at[0])
+
+    def _foretell(self, target: Target, called_at: float) -> None:
+        """Boots for a call that is due, unless there was another one since."""
+        if not target.instances and not target.waiting and target.called_at[0] == called_at:
+            self._foretold[target] = None
+            self._ring()
+
+    def _foretold_needs(self) -> list[Need]:
+        """Of calls that are due and have not come."""
+        found = []
+        for target in list(self._foretold):
+            arrivals = target.arrivals(self._now)
+            if target.instances or target.waiting or seconds_to_boot(target.boot_seconds, arrivals) is None:
+                del self._foretold[target]
+            else:
+                found.append(_need(target, 1, 0.0, worth(target.boot_seconds, arrivals)))
+        return found
 
     def _place_fixed(self) -> None:
         needs = [_need(target, 1, 0.0) for target in self._policy.begin(self.fleet)]
@@ -293,7 +307,7 @@ class Simulation:
         heapq.heappush(self._events, (moment, next(self._order), act, arguments))
 
 
-def _need(target: Target, missing: int, oldest_wait: float) -> Need:
+def _need(target: Target, missing: int, oldest_wait: float, worth: float = math.inf) -> Need:
     return Need(
         target=target.name,
         version_id=target.name,
@@ -305,5 +319,5 @@ def _need(target: Target, missing: int, oldest_wait: float) -> Need:
         gpu_count=target.model.gpus,
         gpu_model=GPU_MODEL,
         boot_seconds=target.boot_seconds,
-        evicts=bool(target.waiting),
+        worth=worth,
     )

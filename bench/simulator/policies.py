@@ -30,7 +30,7 @@ class Policy:
     guards_young = False
     """Whether one that is younger than its own boot stays."""
     foretells = False
-    """Whether GPUs that are free anyway boot for calls that are due."""
+    """Whether an Instance boots for a call that a rhythm foretells."""
 
     def begin(self, fleet: Fleet) -> list[Target]:
         """Who has an Instance before the day begins, one for each time that it is named."""
@@ -49,13 +49,14 @@ class Policy:
 
     def loss(self, instance: Instance, now: float) -> float:
         """Of the idle ones, that with the smallest goes first: here, the least recently used."""
-        return 1.0 / (1.0 + now - instance.since)
+        return instance.target.model.gpus / (1.0 + now - instance.since)
 
 
 class Millrace(Policy):
     name = "Millrace"
     displaces = True
     guards_young = True
+    foretells = True
 
     def idle_limit(self, target: Target) -> float:
         return autoscaling.idle_limit(Bounds(0, target.maximum, _IDLE_SECONDS), target.boot_seconds)
@@ -68,11 +69,11 @@ class Millrace(Policy):
         return autoscaling.loss(target.boot_seconds, now - instance.since, target.arrivals(now))
 
 
-class Foretelling(Millrace):
-    """What the scheduler does not do yet: to boot before a call that a rhythm foretells."""
+class Answering(Millrace):
+    """As above, and boots for nobody who has not called yet."""
 
-    name = "foretelling"
-    foretells = True
+    name = "without rhythm"
+    foretells = False
 
 
 class Lru(Policy):
@@ -147,7 +148,7 @@ class AlwaysOn(Policy):
 
 POLICIES: dict[str, type[Policy]] = {
     "millrace": Millrace,
-    "foretelling": Foretelling,
+    "answering": Answering,
     "lru": Lru,
     "lru-each": LruOneEach,
     "window": Window,

@@ -1,8 +1,11 @@
 """What a simulated day comes down to: waiting, boots, what the GPUs did, and what the planner took."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+import orjson
 from rich.table import Table
 
 from bench.simulator.engine import Outcome
@@ -41,6 +44,23 @@ class Summary:
         parts = " ".join(f"p{share * 100:g} {value:.1f}" for share, value in self.percentiles.items())
         plan = "/".join(f"{value:.1f}" for value in self.plan_ms)
         return f"{self.policy} (seed {self.seed}): {self.calls} calls, mean {self.mean:.2f} s, {parts}, plan {plan} ms"
+
+
+def keep(summary: Summary, path: Path) -> None:
+    """One more line of a file: at full size a policy takes long, and each may have a process of its own."""
+    with path.open("ab") as file:
+        file.write(orjson.dumps(asdict(summary), option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE))
+
+
+def kept(path: Path) -> list[Summary]:
+    """Those of all processes so far."""
+    return [_summary(orjson.loads(line)) for line in path.read_bytes().splitlines()]
+
+
+def _summary(values: dict[str, Any]) -> Summary:
+    percentiles = {float(share): wait for share, wait in values.pop("percentiles").items()}
+    gpu_shares = {Use(use): share for use, share in values.pop("gpu_shares").items()}
+    return Summary(**values, percentiles=percentiles, gpu_shares=gpu_shares)
 
 
 def summarize(outcome: Outcome, models: list[Model], scale: Scale, seed: int, warm_up: float) -> Summary:

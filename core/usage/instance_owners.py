@@ -7,7 +7,21 @@ frozen on the Instance when it is assigned.
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import ARRAY, ColumnElement, Row, Select, Text, and_, false, func, literal, or_, select, true
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Row,
+    Select,
+    TableValuedAlias,
+    Text,
+    and_,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.orm import aliased
 
 from core.database import Transaction
@@ -64,15 +78,30 @@ async def unfunded(tx: Transaction, targets: Collection[Wanted], policy: str) ->
     return {row.name for row in await tx.all(_unfunded(targets, policy))}
 
 
+async def billed(tx: Transaction, targets: Collection[Wanted], policy: str) -> set[str]:
+    """The names of those whose owner would pay for the time of an Instance."""
+    if not targets or policy == NEVER:
+        return set()
+    return {row.name for row in await tx.all(_wanted(targets, policy)[1])}
+
+
 def _unfunded(targets: Collection[Wanted], policy: str) -> Select:
+    wanted, statement = _wanted(targets, policy)
+    _, second = prices.second_of(wanted.c.hardware_sku, _OWNER_ID, func.now())
+    return statement.join(WALLET, WALLET.c.account_id == _OWNER_ID).where(
+        WALLET.c.credit_limit_nanos.is_not(None), spendable() < second * AHEAD_SECONDS
+    )
+
+
+def _wanted(targets: Collection[Wanted], policy: str) -> tuple[TableValuedAlias, Select]:
+    """Them, and those of them whose owner would pay for their time."""
     columns = [literal(list(values), ARRAY(Text)) for values in zip(*targets, strict=True)]
     wanted = func.unnest(*columns).table_valued(*Wanted._fields, name="wanted").render_derived()
-    _, second = prices.second_of(wanted.c.hardware_sku, _OWNER_ID, func.now())
-    return (
+    statement = (
         select(wanted.c.name)
         .join(Version, Version.id == wanted.c.version_id)
         .outerjoin(Model, Model.id == Version.model_id)
         .outerjoin(Deployment, Deployment.id == wanted.c.deployment_id)
-        .join(WALLET, WALLET.c.account_id == _OWNER_ID)
-        .where(_bills_time(policy), WALLET.c.credit_limit_nanos.is_not(None), spendable() < second * AHEAD_SECONDS)
+        .where(_bills_time(policy))
     )
+    return wanted, statement

@@ -18,13 +18,13 @@ _FEW = 32
 class Place:
     """A Node as it fills up. `free`: by model, the GPUs that one Instance could have for itself."""
 
-    __slots__ = ("changes", "foreign", "free", "has", "instances", "pools", "residents", "room", "state")
+    __slots__ = ("changes", "foreign", "free", "gpus", "instances", "pools", "residents", "room", "state")
 
     def __init__(self, state: NodeState) -> None:
         self.state = state
         self.room = state.max_instances
-        self.has: Counter[str] = Counter()
-        """How many healthy GPUs of each model, whoever holds them."""
+        self.gpus: list[str] = []
+        """The models of its healthy GPUs, whoever holds them."""
         self.free: dict[str, list[str]] = {}
         self.instances: list[Held] = []
         self.residents: dict[str, list[Held]] = {}
@@ -121,17 +121,17 @@ class Board:
                 if uuid in seen:
                     continue  # Two nodes on one machine: a device is the first one's.
                 seen.add(uuid)
-                place.has[model] += 1
+                place.gpus.append(model)
                 holders = self._holders.get(uuid)
                 if holders:
                     place.residents[uuid] = holders
                 device = place.state.devices.get(uuid)
-                is_foreign = is_foreign_held(device)
-                if is_foreign:
+                if device is not None and is_foreign_held(device):
                     place.foreign.add(uuid)
-                if not holders and not is_foreign:
+                elif not holders:
                     place.free.setdefault(model, []).append(uuid)
-                elif (left := _left(device, holders or [])) is not None:
+                    continue
+                if device is not None and (left := _left(device, holders or [])) is not None:
                     self._left_of[uuid] = left
                     self._left[model].append((left, uuid, place))
         for lefts in self._left.values():
@@ -284,9 +284,9 @@ class Board:
         return self._local[artifact]
 
 
-def is_foreign_held(device: Device | None) -> bool:
+def is_foreign_held(device: Device) -> bool:
     """Whether somebody else uses more of it than nobody would notice."""
-    if device is None or not device.foreign:
+    if not device.foreign:
         return False
     uses = [process.memory_bytes for process in device.foreign]
     return None in uses or sum(uses) > device.memory_bytes * MARGIN

@@ -93,6 +93,9 @@ class Clearing:
                 way = self._way(way.number, way.place, pool.model, count, displaces)
                 if way is not None:
                     heapq.heappush(heap, way)
+            elif way.cost >= need.worth:
+                own.append(way)
+                break
             elif any(victim.target == need.target for victim in way.victims):
                 own.append(way)
             else:
@@ -157,7 +160,9 @@ class Clearing:
             return None
         sharers = self._sharers(need.gpu_model, displaces)
         gone = 0
-        for index, (_, instance) in enumerate(sharers):
+        for index, (price, instance) in enumerate(sharers):
+            if price >= need.worth:
+                return None
             gone += instance.id in self._spoken_for
             if instance.target != need.target and self._leaves_enough(instance, need, pool):
                 if gone > _MANY:
@@ -239,7 +244,9 @@ def is_out_of_patience(need: Need) -> bool:
 
 
 def loss(instance: Held) -> float:
-    return instance.boot_seconds / (1.0 + instance.idle_seconds) if instance.loss is None else instance.loss
+    """For each of its GPUs: whoever needs one of four may leave the others to the next."""
+    whole = instance.boot_seconds / (1.0 + instance.idle_seconds) if instance.loss is None else instance.loss
+    return whole / max(1, len(instance.gpu_uuids))
 
 
 def _age(instance: Held) -> float:

@@ -1,5 +1,6 @@
 """What placement is told and what it answers. Plain values: no rows, no clock."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,8 +33,9 @@ class Need:
     """Whether its Version may share a GPU anywhere, not only where the Node says so."""
     peak_bytes: int | None = None
     """The most that it was seen to use on one GPU; None: never measured, so it gets GPUs of its own."""
-    evicts: bool = True
-    """Whether others make room for it; not for what nobody waits for yet."""
+    worth: float = math.inf
+    """Others make room for it whose loss is less than this, see `autoscaling.loss`. Infinite where somebody waits, or
+    it is to be kept warm; 0: it takes what is free."""
     is_spread: bool = False
     """Rather on a Node that has none of its Deployment, so that the loss of one Node is not the loss of all."""
 

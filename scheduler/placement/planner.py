@@ -40,7 +40,7 @@ class _Planner:
             self._result.assignments.append(found)
             return True
         self._result.refusals[need.target] = self._refusal(need)
-        if not need.evicts:
+        if not need.worth:
             return False
         victims = self._clearing.find(need)
         for victim in victims or ():

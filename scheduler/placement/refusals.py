@@ -49,7 +49,7 @@ def _closed(places: list[Place]) -> str:
 
 
 def _without_gpus(need: Need, places: list[Place]) -> str:
-    counts = [place.has[need.gpu_model] for place in places]
+    counts = [place.gpus.count(need.gpu_model) for place in places]
     if max(counts) < need.gpu_count:
         wanted = need.gpu_model if need.gpu_count == 1 else f"{need.gpu_count} {need.gpu_model}"
         return f"No node has a healthy {wanted}, the Hardware {need.hardware_sku} of this model."

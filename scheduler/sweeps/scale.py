@@ -49,14 +49,16 @@ async def run(context: Context) -> None:
     needs.sort(key=lambda need: -need.oldest_wait)
     decided = plan(needs, [inventory.node(row) for row in world.nodes], inventory.held(world))
     await _apply(database, world, decided, settings.bill_instances)
+    _HINTS.foresight.spend(assignment.need.target for assignment in decided.assignments)
     await _tell(database, world, obstacles, decided)
 
 
 def _missing(world: World, target: Target) -> int:
     """How many Instances more, or fewer, there should be."""
-    return wanted(inventory.demanded(world, target), inventory.supplied(world, target), target.bounds) - len(
-        target.instances
-    )
+    if target.worth:
+        return 1
+    count = wanted(inventory.demanded(world, target), inventory.supplied(world, target), target.bounds)
+    return count - len(target.instances)
 
 
 async def _obstacles(tx: Transaction, world: World, missing: Mapping[str, int]) -> dict[str, Obstacle]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.autoscaling import Bounds, Demand, Supply, is_due, loss, wanted
+from scheduler.autoscaling import Bounds, Demand, Supply, loss, seconds_to_boot, wanted, worth
 from scheduler.forecast import rate, rhythm, seconds_to_next
 
 HOURLY = tuple(600.0 + 3600.0 * beat for beat in range(6))
@@ -71,9 +71,15 @@ def test_an_instance_that_took_none_of_the_latest_calls_is_cheaper_than_the_one_
 
 def test_a_boot_for_a_foretold_call_begins_when_it_would_be_ready_in_time() -> None:
     in_a_minute = tuple(3540.0 + 3600.0 * beat for beat in range(6))
-    assert is_due(60.0, in_a_minute)
-    assert not is_due(30.0, in_a_minute)
-    assert not is_due(60.0, (1.0, 2.0))
+    assert seconds_to_boot(40.0, in_a_minute) == pytest.approx(10.0)
+    assert seconds_to_boot(60.0, in_a_minute) < 0.0
+    assert seconds_to_boot(60.0, (1.0, 2.0)) is None
+
+
+def test_a_boot_for_a_foretold_call_is_worth_more_than_what_idles_with_no_call_in_sight() -> None:
+    in_a_minute = tuple(3540.0 + 3600.0 * beat for beat in range(6))
+    assert worth(60.0, in_a_minute) > loss(60.0, 600.0, (600.0, 4000.0, 9000.0))
+    assert worth(60.0, in_a_minute) < loss(60.0, 1.0, (1.0, 11.0, 21.0, 31.0, 41.0))
 
 
 def test_an_instance_that_is_about_to_be_called_is_kept_beyond_its_idle_time_and_the_others_go() -> None:

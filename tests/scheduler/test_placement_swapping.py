@@ -175,7 +175,21 @@ def test_each_gets_its_first_before_anybody_gets_a_second() -> None:
     assert [each.need.target for each in decided.assignments] == ["greedy", "modest"]
 
 
-def test_what_nobody_waits_for_yet_takes_what_is_free_and_evicts_nobody() -> None:
-    foretold = replace(need("f"), waiting=0, evicts=False)
+def test_what_nobody_waits_for_yet_takes_what_is_free_and_evicts_only_who_is_cheaper_to_lose() -> None:
+    foretold = replace(need("f"), waiting=0, worth=0.5)
     assert len(plan([foretold], [node(1)], []).assignments) == 1
-    assert not plan([foretold], [node(1)], [held("idle", "n-0")]).evictions
+    assert plan([foretold], [node(1)], [replace(held("cheap", "n-0"), loss=0.4)]).evictions
+    assert not plan([foretold], [node(1)], [replace(held("dear", "n-0"), loss=0.5)]).evictions
+
+
+def test_what_nobody_makes_room_for_leaves_room_to_who_waits() -> None:
+    foretold = replace(need("f"), waiting=0, worth=0.5)
+    decided = plan([foretold, need("w")], [node(1)], [replace(held("dear", "n-0"), loss=0.6)])
+    assert list(decided.evictions) == ["dear"]
+
+
+def test_an_instance_on_four_gpus_is_no_dearer_than_four_that_are_as_dear_on_one() -> None:
+    wide = replace(held("wide", "n-0"), gpu_uuids=tuple(f"n-{number}" for number in range(4)), loss=1.0)
+    narrow = [replace(held(f"narrow-{number}", f"n-{number}"), loss=0.5) for number in range(4, 8)]
+    decided = plan([replace(need("big"), gpu_count=4)], [node(8)], [wide, *narrow])
+    assert list(decided.evictions) == ["wide"]
