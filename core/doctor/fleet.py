@@ -15,18 +15,37 @@ CHECKS = (
         "devices",
         "No GPU is given to two instances, unless they share it and fit.",
         f"""
-        SELECT n.name || ' ' || h.uuid AS subject, n.name AS node, h.uuid, string_agg(h.id, ', ' ORDER BY h.id) AS ids
+        SELECT h.uuid AS subject, string_agg(DISTINCT n.name, ' and ') AS nodes,
+            string_agg(h.id, ', ' ORDER BY h.id) AS ids
         FROM (SELECT id, node_id, shares_gpu, reserved_bytes, unnest(gpu_uuids) AS uuid
             FROM instances WHERE status IN ({_LIVE})) h
         JOIN nodes n ON n.id = h.node_id
         LEFT JOIN LATERAL (SELECT (gpu ->> 'memory_bytes')::numeric AS bytes FROM jsonb_array_elements(n.gpus) gpu
             WHERE gpu ->> 'uuid' = h.uuid LIMIT 1) g ON true
-        GROUP BY n.name, h.uuid, g.bytes
+        GROUP BY h.uuid
         HAVING count(*) > 1
             AND NOT coalesce(bool_and(h.shares_gpu AND h.reserved_bytes IS NOT NULL)
-                AND sum(h.reserved_bytes) <= g.bytes, false)
+                AND sum(h.reserved_bytes) <= min(g.bytes), false)
         """,
-        "GPU {uuid} of node {node} is given to instances {ids}, which do not fit on it together: report this as a bug.",
+        "{subject} of node {nodes} is given to instances {ids}, which do not fit on it together: report this as a bug.",
+        invariant=6,
+    ),
+    asks(
+        "slots",
+        "No instance runs more at once than it has slots, and no deployment has more instances than it may.",
+        f"""
+        SELECT 'Instance ' || i.id AS subject, count(*) AS count, i.slots AS most FROM predictions p
+        JOIN instances i ON i.id = p.instance_id
+        WHERE p.completed_at IS NULL AND p.started_at < now() - interval '{LATE_SECONDS} seconds'
+        GROUP BY i.id HAVING count(*) > i.slots
+        UNION ALL
+        SELECT 'Deployment ' || d.name, count(*), r.max_instances FROM instances i
+        JOIN deployments d ON d.id = split_part(i.target, '@', 3)
+        JOIN releases r ON r.deployment_id = d.id AND r.number = d.release_number
+        WHERE i.status IN ({_LIVE}) AND i.is_wanted AND r.created_at < now() - interval '{LATE_SECONDS} seconds'
+        GROUP BY d.id, r.max_instances HAVING count(*) > r.max_instances
+        """,
+        "{subject} has {count} and may have {most}: report this as a bug.",
         invariant=6,
     ),
     asks(
@@ -86,11 +105,11 @@ CHECKS = (
         "Every GPU of a node that reports is healthy.",
         """
         SELECT n.name || ' ' || (gpu ->> 'uuid') AS subject, n.name AS node, gpu ->> 'uuid' AS uuid,
-            coalesce(gpu ->> 'reason', 'it does not say why') AS reason
-        FROM nodes n, jsonb_array_elements(n.gpus) gpu
+            number - 1 AS number, coalesce(rtrim(gpu ->> 'reason', '.'), 'it does not say why') AS reason
+        FROM nodes n, jsonb_array_elements(n.gpus) WITH ORDINALITY AS device(gpu, number)
         WHERE n.lease_expires_at > now() AND NOT (gpu ->> 'healthy')::boolean
         """,
-        "GPU {uuid} of node {node} takes no new instances: {reason}",
+        "GPU {number} of node {node} ({uuid}) takes no new instances: {reason}.",
     ),
     asks(
         "node clocks",

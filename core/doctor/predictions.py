@@ -10,8 +10,10 @@ from core.resources import Resources
 _AT_ONCE = 5000
 #: A runner that is told to stop has its grace, and then its container is ended.
 _STOPPING_SECONDS = 120
-#: A usage record is by the worker's clock, a row by the database's: they do not tick alike.
+#: A usage record is by the worker's clock, a row by the database's: they do not tick alike, and where one of them is
+#: being set right, they differ by one part in so many.
 _TICK_SECONDS = 1
+_DRIFT = 1000
 
 _NOT_QUEUED = "{} waits for {} and is in no queue; the scheduler's requeue sweep should have put it there."
 
@@ -115,7 +117,8 @@ CHECKS = (
         FROM (SELECT * FROM usage_records ORDER BY id DESC LIMIT {RECENT}) u
         JOIN predictions p ON p.id = u.cause_id
         WHERE u.cause_kind = 'prediction'
-            AND u.micros / 1e6 > extract(epoch FROM p.completed_at - p.started_at) + {_TICK_SECONDS}
+            AND u.micros / 1e6 * (1 - 1.0 / {_DRIFT})
+                > extract(epoch FROM p.completed_at - p.started_at) + {_TICK_SECONDS}
         """,
         "{subject} ran {ran:.3f} s and is charged for {charged:.3f} s: give it back with `millrace billing refund`.",
         invariant=4,

@@ -13,8 +13,9 @@ import orjson
 import pytest
 from sqlalchemy import text
 
-from core import health, predictions, queue
+from core import deployments, health, predictions, queue
 from core.clock import now
+from core.deployments import Configuration
 from core.doctor import examination
 from core.doctor import predictions as doctor_of_predictions
 from core.doctor.checks import Finding, NotChecked
@@ -45,6 +46,7 @@ TAMPERING = {
         UPDATE webhook_deliveries SET account_id = other.id FROM other WHERE prediction_id = :ended
     """,
     "instances": "UPDATE nodes SET lease_expires_at = now() - interval '1 hour'",
+    "slots": "UPDATE predictions SET status = 'processing', started_at = created_at, instance_id = :instance",
     "boots": "UPDATE instances SET status = 'pending', created_at = now() - interval '1 hour' WHERE id = :instance",
     "ended instances": "UPDATE instances SET ended_at = now() WHERE id = :instance",
     "nodes": "UPDATE nodes SET lease_expires_at = now() - interval '1 hour'",
@@ -156,12 +158,33 @@ async def test_a_gpu_that_is_given_twice_is_found_unless_it_is_shared_and_fits(
     assert bool(await found(scene.resources, "devices")) is is_wrong
 
 
+async def test_a_gpu_that_two_nodes_have_given_away_is_found(scene: Scene) -> None:
+    """Of two that run on one machine, or one that has come back under another name."""
+    async with scene.resources.database.transaction() as tx:
+        for name in ("old-name", "new-name"):
+            await add_instance(tx, await add_node(tx, name=name), scene.runnable, ("GPU-1",))
+    [finding] = await found(scene.resources, "devices")
+    assert "GPU-1 of node new-name and old-name is given to instances" in finding.sentence
+
+
+async def test_a_deployment_that_has_more_instances_than_it_may_is_found(scene: Scene) -> None:
+    runnable, database = scene.runnable, scene.resources.database
+    async with database.transaction() as tx:
+        wanted = Configuration(runnable.model, runnable.version_id, runnable.hardware_sku, 0, 1)
+        await deployments.create(tx, "d-1", scene.account, "busy", wanted)
+        await add_instance(tx, scene.node, runnable)
+        await tx.execute(text("UPDATE releases SET created_at = now() - interval '1 hour'"))
+        await tx.execute(text("UPDATE instances SET target = target || '@d-1'"))
+    [finding] = await found(scene.resources, "slots")
+    assert finding.sentence == "Deployment busy has 2 and may have 1: report this as a bug."
+
+
 async def test_an_unhealthy_gpu_is_found_with_its_reason(scene: Scene) -> None:
     gpu = {"uuid": "GPU-1", "name": "a GPU", "memory_bytes": 10, "healthy": False, "reason": "It fell off the bus."}
     async with scene.resources.database.transaction() as tx:
         await add_node(tx, gpus=[gpu])
     [finding] = await found(scene.resources, "gpus")
-    assert "It fell off the bus." in finding.sentence
+    assert finding.sentence.endswith("(GPU-1) takes no new instances: It fell off the bus.")
 
 
 async def test_a_process_that_is_silent_is_found(machine: Resources) -> None:
