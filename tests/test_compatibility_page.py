@@ -1,20 +1,17 @@
 """docs/compatibility.md names a test for each operation and each trap: they are there, and so is every operation."""
 
 import re
-from pathlib import Path
 
 from api.main import create_app
 from core.settings import Settings
+from tests.support.pages import ROOT, missing_tests, named_tests, page
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs/compatibility.md").read_text()
+PAGE = page("compatibility.md")
 
 
 def test_every_test_that_the_page_names_is_there() -> None:
-    named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", PAGE)
-    missing = [f"{path}::{name}" for path, name in named if f"def {name}(" not in _source(path)]
-    assert len(named) > 80
-    assert missing == []
+    assert len(named_tests(PAGE)) > 80
+    assert missing_tests(PAGE) == []
 
 
 def test_every_operation_on_the_page_is_in_our_own_document() -> None:
@@ -23,8 +20,3 @@ def test_every_operation_on_the_page_is_in_our_own_document() -> None:
     listed = re.findall(r"^\| `([\w.]+)` \|", PAGE, re.MULTILINE)
     assert len(set(listed)) == 37
     assert set(listed) - ours == set()
-
-
-def _source(path: str) -> str:
-    file = ROOT / "tests" / path
-    return file.read_text() if file.exists() else ""

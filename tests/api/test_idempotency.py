@@ -7,7 +7,9 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
+from api.access import Bucket
 from core import idempotency, queue
+from core.redis import rate_key
 from core.resources import Resources
 from core.settings import Settings
 from core.tables import IdempotencyKey, Prediction
@@ -197,7 +199,7 @@ async def test_a_key_that_is_none_is_refused(client: httpx.AsyncClient, key: str
 
 
 async def test_a_known_answer_is_given_whatever_the_rate_and_a_throttled_request_may_come_again(
-    strict: Settings, scene: Scene, caller: Caller
+    strict: Settings, scene: Scene, caller: Caller, resources: Resources
 ) -> None:
     published = await scene.publish(caller)
     async with client_of(strict, caller.token) as client:
@@ -208,3 +210,6 @@ async def test_a_known_answer_is_given_whatever_the_rate_and_a_throttled_request
         assert (again.status_code, again.content) == (201, first.content)
         later = await client.post("/v1/predictions", json=body_of(published), headers=other)
         assert later.status_code == 429, "Its key must not stand in the way of the same request."
+        await resources.redis.delete(rate_key(caller.id, Bucket.CREATES.name.lower()))
+        in_time = await client.post("/v1/predictions", json=body_of(published), headers=other)
+    assert (in_time.status_code, in_time.json()["id"] != first.json()["id"]) == (201, True)

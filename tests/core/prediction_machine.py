@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Row, func, select
 
-from core import fleet, predictions, unstarted
+from core import fleet, predictions, queue, unstarted
 from core.database import Transaction
 from core.errors import NotFound, StaleWrite
 from core.lifecycle import (
@@ -54,6 +54,7 @@ class Expected:
     cancel_requested: bool = False
     micros: int | None = None
     ended: Row | None = None
+    ended_waiting: bool = False
 
 
 @dataclass
@@ -330,6 +331,7 @@ class PredictionMachine(RuleBasedStateMachine):
 
     def has_ended(self, expected: Expected, status: S, micros: int | None = None) -> None:
         assert (expected.status, status) in PREDICTION_EDGES
+        expected.ended_waiting = expected.status is S.STARTING
         expected.status, expected.micros, expected.holder = status, micros, None
         expected.ended = self.row(expected.row.id)
 
@@ -345,6 +347,20 @@ class PredictionMachine(RuleBasedStateMachine):
             assert (row.completed_at is not None) == S(row.status).is_terminal
             if expected.ended is not None:
                 assert row == expected.ended, "terminal is sticky"
+            else:
+                life, container = expected.holder or (None, None)
+                assert row.instance_id == (container and container.id)
+                assert row.node_boot_id == (life and life.node.boot_id)
+                assert (row.started_at is None) == (life is None)
+
+    @invariant()
+    def what_waits_is_in_its_queue_and_what_was_ended_there_is_not(self) -> None:
+        expected = getattr(self, "expected", {})
+        waiting = [id for id, each in expected.items() if each.status is S.STARTING]
+        ended = [id for id, each in expected.items() if each.ended_waiting]
+        if expected:
+            asked = [(self.runnable.target, id) for id in waiting + ended]
+            assert type(self).run(queue.missing(self.resources.redis, asked)) == set(ended)
 
     def teardown(self) -> None:
         if getattr(self, "expected", None):

@@ -1,12 +1,13 @@
-"""Containers in Docker that run out of memory, or are killed behind the node's back."""
+"""Containers in Docker that run out of memory, are killed behind the node's back, or would not end."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
 from core.lifecycle import FailureCode
-from tests.faults.load import rows_of
+from tests.faults.load import rows_of, until
 from tests.faults.recovery import recovery
 from tests.support.docker_fixtures import ModelImage
 from tests.support.invariants import check_invariants
@@ -55,6 +56,21 @@ async def test_a_container_that_hangs_and_is_killed_by_its_owner_fails_its_predi
     [row] = await rows_of(platform, [created["id"]])
     assert row.failure_code == FailureCode.CONTAINER_LOST
     await check_invariants(platform, ids)
+
+
+async def test_a_container_whose_model_ignores_cancel_goes_with_it(platform: Platform) -> None:
+    created = await platform.client.create(MODEL, {"how": "ignore_cancel", "seconds": 600})
+    await platform.client.until(created["id"], "processing")
+    [row] = await rows_of(platform, [created["id"]])
+    await platform.client.cancel(created["id"])
+    ended = await platform.client.finished(created["id"])
+    assert (ended["status"], ended["error"]) == ("canceled", None)
+    await until(partial(_is_gone, platform, row.instance_id))
+    await check_invariants(platform, [created["id"], await _survives(platform)])
+
+
+async def _is_gone(platform: Platform, instance_id: str) -> bool:
+    return instance_id not in await asyncio.to_thread(platform.instances_with_containers)
 
 
 async def _survives(platform: Platform) -> str:

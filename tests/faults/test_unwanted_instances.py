@@ -11,7 +11,7 @@ from sqlalchemy import Row, func, select, update
 from core import fleet
 from core.lifecycle import LIVE_INSTANCE, InstanceStatus
 from core.tables import Instance, Node
-from tests.faults.load import END_SECONDS, rows_of, until
+from tests.faults.load import END_SECONDS, all_ended, rows_of, until
 from tests.support.invariants import check_invariants
 from tests.support.platform import PROJECTS, Platform
 
@@ -20,6 +20,8 @@ pytestmark = pytest.mark.faults
 only_processes = pytest.mark.parametrize("prepared", ["process"], indirect=True)
 #: It would set up for ten minutes.
 SLOW = "slow-setup"
+#: Others come meanwhile.
+RUN_SECONDS = 4.0
 _LOOK_SECONDS = 0.02
 
 
@@ -57,6 +59,35 @@ async def test_an_instance_has_ended_only_once_its_container_is_gone(broken: Pla
     await check_invariants(broken, [*ids, await _runs(broken)])
 
 
+async def test_what_an_instance_runs_when_it_is_let_go_ends_there_and_what_comes_runs_elsewhere(
+    broken: Platform,
+) -> None:
+    ids = [await _runs(broken)]
+    leaving = await _create(broken, "leaving", RUN_SECONDS)
+    await broken.client.until(leaving, "processing")
+    [before] = await rows_of(broken, [leaving])
+    await _unwant(broken, before.instance_id)
+    ids += [leaving, *[await _create(broken, "late", 0) for _ in range(5)]]
+    ended, *late = sorted(await all_ended(broken, ids[1:]), key=lambda row: row.id != leaving)
+    assert (ended.status, ended.attempt, ended.instance_id) == ("succeeded", 1, before.instance_id)
+    assert {(row.status, row.attempt, row.output) for row in late} == {("succeeded", 1, "late")}
+    assert before.instance_id not in {row.instance_id for row in late}
+    await check_invariants(broken, ids)
+
+
+@only_processes
+@pytest.mark.parametrize("late_by", [0.0, 0.01, 0.03, 0.1, 0.3, 1.0])
+async def test_whoever_calls_as_the_last_instance_goes_is_served(broken: Platform, late_by: float) -> None:
+    ids = [await _runs(broken)]
+    [row] = await rows_of(broken, ids)
+    await _unwant(broken, row.instance_id)
+    await asyncio.sleep(late_by)
+    ids += [await _create(broken, "first", 0)]
+    [served] = await all_ended(broken, ids[1:])
+    assert (served.status, served.attempt, served.output) == ("succeeded", 1, "first")
+    await check_invariants(broken, ids)
+
+
 async def test_what_is_stopped_while_its_node_is_away_goes_when_that_is_back(broken: Platform) -> None:
     ids = [await _runs(broken)]
     [row] = await rows_of(broken, ids)
@@ -82,11 +113,15 @@ async def test_what_was_given_up_while_its_node_was_away_goes_before_that_begins
     await check_invariants(broken, [*ids, await _runs(broken)])
 
 
+async def _create(platform: Platform, text: str, seconds: float) -> str:
+    return (await platform.client.create("millrace/sleeper", {"text": text, "seconds": seconds}))["id"]
+
+
 async def _runs(platform: Platform) -> str:
-    created = await platform.client.create("millrace/sleeper", {"text": "here", "seconds": 0})
-    ended = await platform.client.finished(created["id"])
+    id = await _create(platform, "here", 0)
+    ended = await platform.client.finished(id)
     assert ended["output"] == "here", ended
-    return created["id"]
+    return id
 
 
 async def _unwant(platform: Platform, instance_id: str) -> None:
