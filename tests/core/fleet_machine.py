@@ -7,14 +7,18 @@ with states that may have been overtaken. What they tell as events must be what 
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 from sqlalchemy import select
 
 from core import events, fleet, predictions, timeline, upkeep
+from core.errors import StaleWrite
 from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, PREDICTION_EDGES, InstanceStatus, PredictionStatus
+from core.predictions import Outcome
 from core.tables import Instance, Node
 from tests.core.prediction_machine import WHICH, Container, PredictionMachine
+from tests.support.factories import LEASE_SECONDS
 
 C = InstanceStatus
 EDGES = st.sampled_from(sorted(INSTANCE_EDGES))
@@ -108,6 +112,37 @@ class FleetMachine(PredictionMachine):
     def node(self, id: str) -> Any:
         return self.query(select(Node).where(Node.id == id))[0]
 
+    # --- what must be refused ---
+
+    @rule()
+    def whatever_is_wrong_is_refused(self) -> None:
+        """All of it that could be tried at this moment: chance alone tries little."""
+        live = [id for id, expected in self.expected.items() if expected.ended is None]
+        for id in [*live, *[id for id in self.expected if id not in live][-1:]]:
+            self.starts_nowhere_else(id)
+            self.is_written_by_no_other_attempt(id)
+        for container in self.containers[-2:]:
+            for old, new in INSTANCE_EDGES:
+                if old is not container.status:
+                    self.move(container, old, new)
+        for life in self.all_lives:
+            if not life.current:
+                assert not self.do(fleet.heartbeat, life.node.id, life.node.boot_id, [], LEASE_SECONDS)
+
+    def starts_nowhere_else(self, id: str) -> None:
+        for life in self.all_lives[-3:]:
+            for container in self.containers[-3:]:
+                if self.expected[id].status is not PredictionStatus.STARTING or not life.may_start(container):
+                    self.start_on(id, life, container)
+
+    def is_written_by_no_other_attempt(self, id: str) -> None:
+        attempt, runs = self.expected[id].attempt, self.expected[id].status is PredictionStatus.PROCESSING
+        for other in {attempt - 1, attempt, attempt + 1} - ({attempt} if runs else set()):
+            assert not self.do(predictions.append, id, other, ["late"], "late\n")
+            self.do(predictions.interrupt, id, other, True)
+            with pytest.raises(StaleWrite):
+                self.do(predictions.finish, id, other, Outcome(PredictionStatus.SUCCEEDED, output="late", micros=1))
+
     # --- what must hold ---
 
     @invariant()
@@ -121,6 +156,8 @@ class FleetMachine(PredictionMachine):
             assert row.ready_at is not None or container.status not in (C.READY, C.DRAINING)
 
     def teardown(self) -> None:
+        if hasattr(self, "expected"):
+            self.whatever_is_wrong_is_refused()
         super().teardown()
         for container in getattr(self, "containers", ()):
             self.its_events_are_its_life(container)

@@ -76,7 +76,7 @@ async def test_what_an_instance_runs_when_it_is_let_go_ends_there_and_what_comes
 
 
 @only_processes
-@pytest.mark.parametrize("late_by", [0.0, 0.01, 0.03, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("late_by", [0.0, 0.03, 0.1, 0.5])
 async def test_whoever_calls_as_the_last_instance_goes_is_served(broken: Platform, late_by: float) -> None:
     ids = [await _runs(broken)]
     [row] = await rows_of(broken, ids)
