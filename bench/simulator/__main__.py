@@ -4,7 +4,6 @@
 """
 
 import argparse
-import gc
 from pathlib import Path
 
 from rich.console import Console
@@ -30,8 +29,6 @@ def simulate(scale: Scale, seed: int, policy: str, between_passes: float, warm_u
 
 def _main(arguments: argparse.Namespace) -> None:
     console = Console(width=160)
-    # Millions of events, and no cycles among them.
-    gc.disable()
     scale = Scale(
         nodes=arguments.nodes,
         gpus_per_node=_GPUS_PER_NODE,
