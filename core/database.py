@@ -37,9 +37,10 @@ LastHook = Callable[["Transaction", list[Any]], Awaitable[None]]
 _LOCK_TIMEOUT = "5s"
 _STATEMENT_TIMEOUT = "30s"
 _POOL_TIMEOUT_SECONDS = 10
-# A network that acknowledges nothing for so long is cut; less than a lease, so that a node may still report in time.
-_SILENCE_MS = 15_000
-_ASK_AFTER_SECONDS, _ASK_EVERY_SECONDS = 10, 5
+# A network that acknowledges nothing for so long is cut: a node notices with the next beat of its heart, and must have
+# time left within its lease to report by another connection.
+_SILENCE_MS = 8_000
+_ASK_AFTER_SECONDS, _ASK_EVERY_SECONDS = 6, 2
 #: What each session asks of Postgres. Over TCP the other end is watched there, too: otherwise the locks of a machine
 #: that was cut off would be held for hours. And a process that stands still holds none for long.
 _SESSION = {

@@ -6,7 +6,7 @@ what could not be asked is asked again.
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -89,16 +89,22 @@ class RemoteStore:
                 raise Unavailable(said)
             if response.status >= 400:
                 raise OSError(f"The file store refuses {method} {key}: {said or response.status}")
-            return _Found(stack.pop_all(), response)
+            return _Found(stack.pop_all(), response, lambda: self._asked(method, key))
         raise AssertionError("a stack swallows nothing")
 
 
 class _Found:
-    """An answer, and the file that it brings, if any; whoever asked reads it once, or closes it."""
+    """An answer, and the file that it brings, if any; whoever asked reads it once, or closes it.
 
-    def __init__(self, stack: AsyncExitStack, response: aiohttp.ClientResponse) -> None:
+    A file never changes, so that one whose way was cut is asked for `again` and read on from where it broke off.
+    """
+
+    def __init__(
+        self, stack: AsyncExitStack, response: aiohttp.ClientResponse, again: Callable[[], Awaitable["_Found"]]
+    ) -> None:
         self._stack = stack
         self._response = response
+        self._again = again
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -107,12 +113,22 @@ class _Found:
         return b"".join([chunk async for chunk in self.stream(_CHUNK_BYTES)])
 
     async def stream(self, min_chunk_size: int) -> AsyncIterator[bytes]:
-        async with self._stack:
-            try:
-                async for chunk in self._response.content.iter_chunked(min_chunk_size):
-                    yield chunk
-            except (aiohttp.ClientError, TimeoutError) as error:
-                raise _does_not_answer(error) from error
+        found, passed = self, 0
+        while True:
+            began_at, seen = passed, 0
+            async with found._stack:
+                try:
+                    async for chunk in found._response.content.iter_chunked(min_chunk_size):
+                        rest = chunk[max(passed - seen, 0) :]
+                        seen += len(chunk)
+                        if rest:
+                            passed += len(rest)
+                            yield rest
+                    return
+                except (aiohttp.ClientError, TimeoutError) as error:
+                    if passed == began_at:
+                        raise _does_not_answer(error) from error
+            found = await self._again()
 
 
 async def _from_its_beginning(file: Any) -> AsyncIterator[bytes]:

@@ -39,7 +39,7 @@ from worker.supervisor import InstanceSupervisor
 log = get_logger()
 
 _CONVERGE_SECONDS = 1.0
-#: After Redis failed to answer, the next try.
+#: After Redis or Postgres failed to answer, the next try.
 _RETRY_SECONDS = 1.0
 _LOOPBACK, _EVERYWHERE = "127.0.0.1", "0.0.0.0"
 
@@ -193,8 +193,10 @@ class Node:
 
     async def _beat(self) -> None:
         """Renews the lease. Losing it ends this life at once: others may already run what we held."""
+        every = pause = self._settings.node_heartbeat_seconds
         while True:
-            await asyncio.sleep(self._settings.node_heartbeat_seconds)
+            await asyncio.sleep(pause)
+            pause = every
             working = [id for id, supervisor in self._supervisors.items() if supervisor.worked_lately()]
             try:
                 if not await self._life.renew():
@@ -205,6 +207,7 @@ class Node:
                 await self._report_times()
             except SQLAlchemyError as error:
                 log.warning("heartbeat not written, will try again", error=str(error))
+                pause = min(every, _RETRY_SECONDS)
 
     async def _report_times(self) -> None:
         async with self._database.autocommit() as tx:

@@ -109,6 +109,6 @@ def notice_cuts(connection: socket.socket) -> None:
 
 
 _LINGER_SECONDS = 5.0
-# Half of a node's lease, so that it tries anew while the other half lasts.
+# A node notices with the next beat of its heart, and must have time left within its lease to try anew.
 _ASK_AFTER_SECONDS = 3
-_SILENCE_MS = 10_000
+_SILENCE_MS = 8_000

@@ -115,6 +115,26 @@ async def test_what_is_on_its_way_as_the_way_is_cut_is_sent_again_whole(tmp_path
     assert taken[-1] == b"".join([chunk async for chunk in chunks(3)])
 
 
+async def test_what_is_fetched_as_the_way_is_cut_is_fetched_on(tmp_path: Path) -> None:
+    """Where it broke off, and only while each try brings something."""
+    content = b"".join([chunk async for chunk in chunks(5)])
+    ends = iter([MIB + 1, 3 * MIB, 5 * MIB, 0])
+
+    async def give(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(content[: (end := next(ends))])
+        if end < len(content):
+            # What was said is still heard.
+            request.transport.close()
+        return response
+
+    async with serving(tmp_path / "store.sock", give) as store:
+        assert await store.read(f"outputs/{new_id()}") == content
+        with pytest.raises(Unavailable, match="does not answer"):
+            await store.read(f"outputs/{new_id()}")
+
+
 async def test_a_store_that_takes_nothing_says_why(tmp_path: Path) -> None:
     async def refuse(_: web.Request) -> web.Response:
         return web.Response(status=503, text="Its disk is full.")
