@@ -87,6 +87,13 @@ def replace(document: dict[str, Any], fds: Iterable[int], *, is_to_stop: bool) -
         raise
 
 
+def begin_anew() -> NoReturn:
+    """As after a restart: nothing is handed over."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *_PROGRAM])
+
+
 def listen() -> None:
     """From now on signals are heard, those that came meanwhile first."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

@@ -22,7 +22,7 @@ from tests.support.process import Process
 
 START_SECONDS = 60.0
 #: A node reads its GPUs and its runtimes first, and joins by several connections.
-UP_SECONDS = 90.0
+UP_SECONDS = 240.0
 _LOOK_SECONDS = 0.05
 
 
@@ -79,17 +79,7 @@ async def joined_node(
     gateway: GatewayProcess, data: Path, name: str, wrapper: Sequence[str] = (), **changes: str
 ) -> AsyncIterator[Process]:
     """Started with the one command, and stopped in order; leaves no model process behind."""
-    environment = {
-        **process_environment(),
-        "MILLRACE_DATA": str(data_folder(data)),
-        "MILLRACE_JOIN": str(await gateway.token()),
-        "MILLRACE_NODE_NAME": name,
-        "MILLRACE_RUNTIME": "process",
-        "MILLRACE_LOG_JSON": "false",
-        **changes,
-    }
-    command = (*wrapper, sys.executable, "-m", "worker", "node")
-    process = Process(name, command, environment, data / "node.log")
+    process = node_process(str(await gateway.token()), data, name, wrapper, **changes)
     process.start()
     try:
         await up(gateway, process)
@@ -100,6 +90,20 @@ async def joined_node(
     finally:
         await process.stop()
         assert not model_processes(data)
+
+
+def node_process(token: str, data: Path, name: str, wrapper: Sequence[str] = (), **changes: str) -> Process:
+    """Of a machine that has nothing but a token."""
+    environment = {
+        **process_environment(),
+        "MILLRACE_DATA": str(data_folder(data)),
+        "MILLRACE_JOIN": token,
+        "MILLRACE_NODE_NAME": name,
+        "MILLRACE_RUNTIME": "process",
+        "MILLRACE_LOG_JSON": "false",
+        **changes,
+    }
+    return Process(name, (*wrapper, sys.executable, "-m", "worker", "node"), environment, data / "node.log")
 
 
 async def up(gateway: GatewayProcess, process: Process) -> Row:

@@ -52,9 +52,10 @@ class Process:
         assert self._child is not None, f"{self.name} was never started"
         self._child.send_signal(number)
 
-    async def wait(self, seconds: float = _GRACE_SECONDS) -> None:
+    async def wait(self, seconds: float = _GRACE_SECONDS) -> int:
+        """Until it ends; with which status."""
         assert self._child is not None, f"{self.name} was never started"
-        await asyncio.to_thread(self._child.wait, seconds)
+        return await asyncio.to_thread(self._child.wait, seconds)
 
     async def stop(self) -> None:
         """In order, and if that takes too long, not."""

@@ -1,6 +1,7 @@
 """`python -m worker node`: runs containers on this machine.
 
-SIGTERM ends it; SIGHUP puts a new program in its place, and what runs goes on.
+SIGTERM ends it; SIGHUP puts a new program in its place, and what runs goes on. One that has joined begins anew by
+itself when it was cut off for too long: there may be nobody on its machine who would start it again.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from core.resources import Resources
 from core.settings import Settings
 from worker import handover
 from worker.commands.running import run
+from worker.joining.membership import is_member
 from worker.node import LeaseLost, Node
 from worker.runtimes.base import Runtime
 from worker.runtimes.docker import DockerRuntime
@@ -27,6 +29,8 @@ def main(settings: Settings) -> int:
         run(partial(_node, kept), settings)
     except LeaseLost as error:
         log.error("node ends", reason=str(error))
+        if is_member(settings):
+            handover.begin_anew()
         return 1
     return 0
 

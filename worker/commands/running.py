@@ -12,6 +12,9 @@ from core.resources import Resources, open_resources
 from core.settings import Settings
 from worker.joining.membership import NotAMember, membership
 
+#: As <sysexits.h> has it. By this `deploy/millrace-node.service` knows that starting again is of no use.
+NOT_PERMITTED = 77
+
 Main = Callable[[Resources, asyncio.Event], Awaitable[None]]
 
 
@@ -21,7 +24,8 @@ def run(main: Main, settings: Settings) -> None:
     try:
         uvloop.run(_run(main, settings))
     except NotAMember as error:
-        sys.exit(str(error))
+        sys.stderr.write(f"{error}\n")
+        sys.exit(NOT_PERMITTED if error.is_final else 1)
 
 
 async def _run(main: Main, settings: Settings) -> None:

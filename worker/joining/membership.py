@@ -31,7 +31,17 @@ _RETRY_SECONDS = 2.0
 
 
 class NotAMember(Exception):
-    """This machine cannot work for that installation; the message says why and what to do."""
+    """This machine cannot work for that installation; the message says why and what to do. `is_final`: trying again
+    changes nothing."""
+
+    def __init__(self, sentence: str, is_final: bool = True) -> None:
+        super().__init__(sentence)
+        self.is_final = is_final
+
+
+def is_member(settings: Settings) -> bool:
+    """Whether its servers are behind a gateway."""
+    return not settings.database_url and Credentials.load(settings) is not None
 
 
 @asynccontextmanager
@@ -89,7 +99,7 @@ async def _become_member(settings: Settings) -> Credentials:
         assert token is not None
         credentials = await joining.join(token, settings.node)
     except (Refused, Unavailable, ValueError) as error:
-        raise NotAMember(str(error)) from None
+        raise NotAMember(str(error), is_final=not isinstance(error, Unavailable)) from None
     credentials.save(settings)
     log.info("joined", node=credentials.node, gateway=credentials.address, until=credentials.expires)
     return credentials
