@@ -20,22 +20,29 @@ _LATEST_BOOTS = 5
 #: To those of a target that has no Instance ready, but one that is coming.
 STARTED = "A container is being started for this model."
 
+#: A tenth of a second's work for the database, in each pass; a reason may change as often as that.
+TOLD_AT_ONCE = 1000
 #: What goes on for long is told again after so many seconds, so that it is among the events of who came meanwhile.
 _TOLD_AGAIN_SECONDS = 60.0
 
 
 async def explain(tx: Transaction, target: str, reason: str) -> None:
-    """Tells everyone who waits for a target why, and puts on record that the reason has changed."""
-    told = await tx.execute(
-        update(Prediction)
+    """Tells those who wait for a target why, and puts on record that the reason has changed. At most `TOLD_AT_ONCE`,
+    the oldest who were not told so: where there are more, it is called again. Who is being started need not know."""
+    untold = (
+        select(Prediction.id)
         .where(
             Prediction.completed_at.is_(None),
             Prediction.target == target,
             Prediction.status == PredictionStatus.STARTING,
             Prediction.queue_reason.is_distinct_from(reason),
         )
-        .values(queue_reason=reason)
+        .order_by(Prediction.created_at)
+        .limit(TOLD_AT_ONCE)
+        .with_for_update(skip_locked=True)
+        .cte("untold")
     )
+    told = await tx.execute(update(Prediction).where(Prediction.id == untold.c.id).values(queue_reason=reason))
     subject = events.target(target)
     if told.rowcount and not await _is_known(tx, subject, reason):
         await events.record(tx, subject, events.SCHEDULER, reason=reason)

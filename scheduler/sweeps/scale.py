@@ -145,6 +145,8 @@ def _reason(target: Target, refusal: str) -> str | None:
     """None: nothing need be said. On a target that is being served, only where the waiting lasts."""
     if target.is_unfunded:
         refusal = UNFUNDED
+    if not target.servable and not target.instances:
+        return refusal or None  # Their accounts' limits keep them back, as the queue tells each of them.
     slots = sum(row.slots for row in target.ready)
     if not slots:
         return refusal if refusal and not target.instances else demand.STARTED

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from sqlalchemy import Row, func, select
 
 from core import demand, history, predictions, queue, streams, unstarted
@@ -174,6 +175,19 @@ async def test_what_had_been_said_survives_an_interruption_and_is_free(scene: Sc
     assert (after.status, after.failure_code) == (PredictionStatus.FAILED, FailureCode.NODE_LOST)
     assert (after.output, after.logs) == (["half"], "began\n")
     assert await counts(scene, row.id) == (0, 0, 1)
+
+
+async def test_however_many_wait_some_are_told_at_a_time_and_all_in_the_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demand, "TOLD_AT_ONCE", 2)
+    database = scene.resources.database
+    rows = [await add_prediction(database, scene.account.id, scene.runnable) for _ in range(3)]
+    for told in (2, 3, 3):
+        async with database.transaction() as tx:
+            await demand.explain(tx, scene.runnable.target, "Because.")
+        reasons = [(await now(scene, row.id)).queue_reason for row in rows]
+        assert reasons == ["Because."] * told + [None] * (3 - told)
 
 
 async def test_explaining_reaches_only_those_who_wait_for_that_target(scene: Scene) -> None:

@@ -178,9 +178,10 @@ async def test_who_is_kept_back_by_their_own_limit_gets_no_instance(scene: Scene
     runs = await scene.predict()
     async with scene.resources.database.transaction() as tx:
         await predictions.start(tx, runs.id, id, scene.node.boot_id)
-    await scene.predict(other)
+    waits = await scene.predict(other)
     await scale.run(context)
     assert [each.id for each in await scene.instances()] == [id]
+    assert await told(scene, waits) is None
 
 
 # --- drains -----------------------------------------------------------------------------------------------------------
