@@ -120,6 +120,7 @@ class FleetMachine(PredictionMachine):
         live = [id for id, expected in self.expected.items() if expected.ended is None]
         for id in [*live, *[id for id in self.expected if id not in live][-1:]]:
             self.starts_nowhere_else(id)
+            self.starts_not_without_a_lease(id)
             self.is_written_by_no_other_attempt(id)
         for container in self.containers[-2:]:
             for old, new in INSTANCE_EDGES:
@@ -134,6 +135,16 @@ class FleetMachine(PredictionMachine):
             for container in self.containers[-3:]:
                 if self.expected[id].status is not PredictionStatus.STARTING or not life.may_start(container):
                     self.start_on(id, life, container)
+
+    def starts_not_without_a_lease(self, id: str) -> None:
+        """Where all else is as it should be."""
+        life = next((life for life in self.all_lives if life.may_start(life.container)), None)
+        if life is not None:
+            self.do(fleet.release_lease, life.node.id, life.node.boot_id)
+            life.leased = False
+            self.start_on(id, life, life.container)
+            life.leased = self.do(fleet.heartbeat, life.node.id, life.node.boot_id, [], LEASE_SECONDS)
+            assert life.leased
 
     def is_written_by_no_other_attempt(self, id: str) -> None:
         attempt, runs = self.expected[id].attempt, self.expected[id].status is PredictionStatus.PROCESSING
