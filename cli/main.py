@@ -119,7 +119,9 @@ def join(
     settings = get_settings()
     checks.linux()
     checks.writable(settings.data)
-    environment = {**process_environment(), "MILLRACE_JOIN": token}
+    # Whoever reads along is a person, unless something else has been asked for.
+    shown = {"MILLRACE_LOG_JSON": "false"} if sys.stderr.isatty() else {}
+    environment = {**shown, **process_environment(), "MILLRACE_JOIN": token}
     os.execve(sys.executable, [sys.executable, "-m", "worker", "node"], environment)
 
 
