@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -16,18 +17,23 @@ from sqlalchemy import select
 
 from core.joining import members
 from core.tables import Instance, Node, Prediction
+from tests.faults.load import rows_of, until
 from tests.support.gateways import UP_SECONDS, GatewayProcess, joined_node, model_processes, up
 from tests.support.platform import PROJECTS, Platform
 from tests.support.ports import free_port
 from tests.support.process import Process
+from worker.commands.running import NOT_PERMITTED
 
 pytestmark = pytest.mark.faults
+
+#: Longer than a busy machine needs to start a program.
+LEASE_SECONDS = 90.0
 
 
 @pytest.fixture(scope="module")
 async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
     """Without a node of its own: whatever runs here runs on those that join."""
-    async with Platform(tmp_path_factory.mktemp("control-plane")) as platform:
+    async with Platform(tmp_path_factory.mktemp("control-plane"), node_lease_seconds=LEASE_SECONDS) as platform:
         await platform.wait_ready(
             await platform.publish(PROJECTS / "files"), await platform.publish(PROJECTS / "sleeper")
         )
@@ -132,6 +138,29 @@ async def test_a_node_starts_again_without_the_token(
         await runs_with_files(platform, "restarted")
 
 
+async def test_a_node_that_is_reloaded_goes_on_with_what_it_runs(
+    platform: Platform, gateway: GatewayProcess, tmp_path: Path
+) -> None:
+    """As `systemctl reload` does after an upgrade: the new program opens a tunnel of its own."""
+    async with joined_node(gateway, tmp_path, "reloaded") as node:
+        created = await platform.client.create("millrace/sleeper", {"seconds": 3600})
+        await platform.client.until(created["id"], "processing", seconds=UP_SECONDS)
+        pid = node.pid
+        node.send(signal.SIGHUP)
+        await until(partial(_is_up_again, node), UP_SECONDS)
+        assert node.is_running
+        assert node.pid == pid
+        await runs_with_files(platform, "reloaded")
+        [row] = await rows_of(platform, [created["id"]])
+        assert (row.status, row.attempt) == ("processing", 1)
+        await platform.client.cancel(created["id"])
+        assert (await platform.client.finished(created["id"], seconds=UP_SECONDS))["status"] == "canceled"
+
+
+async def _is_up_again(node: Process) -> bool:
+    return node.log.read_text().count("node is up") == 2
+
+
 async def test_an_expelled_node_ends_and_takes_its_containers_with_it(
     platform: Platform, gateway: GatewayProcess, tmp_path: Path
 ) -> None:
@@ -141,7 +170,7 @@ async def test_an_expelled_node_ends_and_takes_its_containers_with_it(
         assert model_processes(tmp_path)
         async with platform.resources.database.transaction() as tx:
             await members.expel(tx, "expelled")
-        await node.wait(UP_SECONDS)
+        assert await node.wait(UP_SECONDS) == NOT_PERMITTED
         assert "The node expelled has been expelled" in node.tail()
         assert not model_processes(tmp_path)
         await platform.client.cancel(created["id"])
