@@ -55,7 +55,14 @@ async def expected(tx: Transaction, node_id: str, limit: int) -> Sequence[Row]:
     lives = exists().where(
         Instance.version_id == Version.id, Instance.node_id == node_id, Instance.status.in_(LIVE_INSTANCE)
     )
-    columns = (*Version.__table__.c, last.c.gpu_uuids, Hardware.gpu_count, Hardware.gpu_model, Node.gpus)
+    columns = (
+        *Version.__table__.c,
+        Model.owner_id,
+        last.c.gpu_uuids,
+        Hardware.gpu_count,
+        Hardware.gpu_model,
+        Node.gpus,
+    )
     return await tx.all(
         _runnable(*columns)
         .join(last, true(), isouter=True)

@@ -262,7 +262,9 @@ async def get_version(tx: Transaction, id: str) -> Row | None:
 
 
 async def versions_by_id(tx: Transaction, ids: list[str]) -> dict[str, Row]:
-    return {row.id: row for row in await tx.all(select(Version).where(one_of(Version.id, ids)))}
+    """Each with the owner of its Model, if it has one."""
+    statement = select(*Version.__table__.c, Model.owner_id).join(Model, Model.id == Version.model_id, isouter=True)
+    return {row.id: row for row in await tx.all(statement.where(one_of(Version.id, ids)))}
 
 
 # --- Models -----------------------------------------------------------------------------------------------------------

@@ -27,4 +27,6 @@ def container_spec(
         uploads_url=None if inline else endpoint.uploads_url,
         gpu_uuids=tuple(gpu_uuids),
         setup_timeout_seconds=version.setup_timeout_seconds,
+        # Of a Model that is gone nobody owns what is left.
+        owner=version.owner_id or version.id,
     )

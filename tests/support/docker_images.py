@@ -39,6 +39,7 @@ FROM {base}
 RUN ln -s python3 /usr/bin/python
 WORKDIR /src
 COPY . /src
+{lines}
 ENTRYPOINT ["/sbin/tini", "--"]
 """
 
@@ -70,14 +71,15 @@ def cog_image(client: docker.DockerClient, project: Path, sdk_version: str | Non
         return _build(client, MODEL_DOCKERFILE.format(environment=environment, variables=lines), context, labels)
 
 
-def plain_image(client: docker.DockerClient, files: Mapping[str, str]) -> str:
-    """An image with Python and `files` in /src, but no Cog: for servers that end in their own ways."""
+def plain_image(client: docker.DockerClient, files: Mapping[str, str], lines: str = "") -> str:
+    """An image with Python and `files` in /src, but no Cog: for servers that end in their own ways. `lines` are added
+    to its Dockerfile."""
     with tempfile.TemporaryDirectory(prefix="millrace-image-") as scratch:
         for name, text in files.items():
             path = Path(scratch) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        return _build(client, PLAIN_DOCKERFILE.format(base=base_image(client)), Path(scratch), {})
+        return _build(client, PLAIN_DOCKERFILE.format(base=base_image(client), lines=lines), Path(scratch), {})
 
 
 def push(client: docker.DockerClient, image: str, repository: str, tag: str = "latest") -> str:

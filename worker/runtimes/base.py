@@ -31,6 +31,8 @@ class ContainerSpec:
     gpu_uuids: tuple[str, ...] = ()
     memory_bytes: int | None = None
     setup_timeout_seconds: int | None = None
+    owner: str = ""
+    """Whose caches it may use; none: nobody's."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 

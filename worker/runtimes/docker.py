@@ -28,10 +28,12 @@ from core.errors import Unavailable
 from core.ids import new_id
 from core.log import get_logger
 from core.settings import Settings
+from worker import caches
 from worker.runtimes import addresses, cgroups, exits, launch
-from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec, Exit
+from worker.runtimes.base import Artifact, Container, ContainerSpec, Exit
 from worker.runtimes.departures import Departures, Stream
-from worker.runtimes.docker_options import ALIAS, GPUS, MADE_OF, Engine, Recipe, recipe
+from worker.runtimes.docker_images import Images
+from worker.runtimes.docker_options import ALIAS, GPUS, MADE_OF, OWNER, Cache, Engine, Recipe, recipe, volume_of
 
 log = get_logger()
 
@@ -39,12 +41,8 @@ T = TypeVar("T")
 
 # The engine answers within milliseconds; on a machine that is swapping, within a minute or never.
 ENGINE_SECONDS = 60
-# An image of tens of GB reports progress while it travels, but may extract one large layer in silence.
-PULL_SILENCE_SECONDS = 900
 # Where nothing ends, the engine says nothing; it is asked anew, lest a dead connection be waited on for ever.
 EVENTS_SILENCE_SECONDS = 3600
-# Two pulls share the disk and the line well, and leave threads for everything else.
-CONCURRENT_PULLS = 2
 # After `stop` the engine may still be unmounting.
 REMOVAL_SECONDS = 30
 
@@ -70,9 +68,9 @@ class DockerRuntime:
         self._client: docker.DockerClient | None = None
         self._connecting = asyncio.Lock()
         self._network_lock = asyncio.Lock()
-        self._pulls = asyncio.Semaphore(CONCURRENT_PULLS)
         self._choosing = asyncio.Lock()
-        self._has_entrypoint: dict[str, bool] = {}
+        self._images = Images(self._call, self._labels)
+        self._volumes = settings.data.absolute() / "volumes"
         self._departures = Departures(self._listen)
 
     async def answers(self) -> bool:
@@ -92,19 +90,10 @@ class DockerRuntime:
         return addresses.towards(network.name, config["Subnet"], config.get("Gateway"), isolated)
 
     async def ensure(self, artifact: Artifact) -> None:
-        repository, _, digest = artifact.reference.partition("@")
-        if not digest:
-            raise ArtifactUnavailable(
-                f"The image {artifact.reference} is not pinned: name it as host/repository@sha256:<digest>."
-            )
-        if await self._is_here(artifact):
-            return
-        async with self._pulls:
-            if not await self._is_here(artifact):
-                await self._pull(repository, digest)
+        await self._images.ensure(artifact.reference)
 
     async def start(self, spec: ContainerSpec) -> Container:
-        made_of = await self._recipe(spec)
+        [made_of] = await self._recipes([spec])
         if (spare := await self._claim(made_of, spec.instance_id)) is not None:
             try:
                 return await self._run(spare)
@@ -113,14 +102,15 @@ class DockerRuntime:
         return await self._run(await self._create(made_of, NAME, spec.instance_id))
 
     async def keep_ready(self, specs: Sequence[ContainerSpec]) -> None:
-        recipes = [await self._recipe(spec) for spec in specs if await self._is_here(spec.artifact)]
-        missing = {made_of.digest: made_of for made_of in recipes}
+        missing = {made_of.digest: made_of for made_of in await self._recipes(specs)}
         async with self._choosing:
             for spare in await self._listed(name=f"^/{SPARE}"):
                 if missing.pop(spare["Labels"][MADE_OF], None) is None:
                     await self._call("remove a container", partial(_remove_by_id, spare["Id"]))
-            if missing:
-                await self._create(next(iter(missing.values())), SPARE, new_id())
+            for made_of in missing.values():
+                if await self._images.are_here(made_of.spec.artifact.reference):
+                    await self._create(made_of, SPARE, new_id())
+                    return
 
     async def list(self) -> list[Container]:
         return [_ours(each) for each in await self._listed() if not _is_spare(each)]
@@ -180,16 +170,6 @@ class DockerRuntime:
         ends = {"type": "container", "event": ["die", "destroy"], "label": labels}
         return docker.from_env(timeout=EVENTS_SILENCE_SECONDS).events(decode=True, filters=ends)
 
-    async def _pull(self, repository: str, digest: str) -> None:
-        try:
-            await self._call("pull it", lambda _client: _pull(repository, digest))
-        except Unavailable as error:
-            raise ArtifactUnavailable(f"The image {repository}@{digest} is not to be had. {error}") from error
-
-    async def _is_here(self, artifact: Artifact) -> bool:
-        found = await self._call("look for an image", lambda client: _get(client.images, artifact.reference))
-        return found is not None
-
     async def _find(self, container: Container) -> DockerContainer | None:
         """None where it is gone, and where it is not ours: a foreign container is never touched."""
         found = await self._call("inspect a container", lambda client: _get(client.containers, container.id))
@@ -206,34 +186,46 @@ class DockerRuntime:
 
     # --- making one ---
 
-    async def _recipe(self, spec: ContainerSpec) -> Recipe:
-        network = await self._network()
-        client = await self._connected()
+    async def _recipes(self, specs: Sequence[ContainerSpec]) -> Sequence[Recipe]:
+        network, client = await self._network(), await self._connected()
         engine = Engine(client.api.api_version, network.name, network.id)
-        return recipe(spec, engine, await self._entrypoint(spec.artifact.reference))
+        return [await self._recipe(spec, engine) for spec in specs]
 
-    async def _entrypoint(self, reference: str) -> bool:
-        """Whether the image has one; what is named by its digest does not change."""
-        if reference not in self._has_entrypoint:
-            image = await self._call("inspect an image", lambda client: client.images.get(reference))
-            self._has_entrypoint[reference] = bool(image.attrs["Config"].get("Entrypoint"))
-        return self._has_entrypoint[reference]
+    async def _recipe(self, spec: ContainerSpec, engine: Engine) -> Recipe:
+        cache = None
+        if spec.owner:
+            kind = await asyncio.to_thread(caches.kind_of, spec.gpu_uuids)
+            cache = Cache(volume_of(spec.owner, self._labels), kind)
+        return recipe(spec, engine, await self._images.facts(spec.artifact.reference), cache)
 
     async def _create(self, made_of: Recipe, prefix: str, alias: str) -> DockerContainer:
         """It calls itself `alias`, in the URLs that it is given."""
         arguments = made_of.named(prefix + alias, alias, self._labels)
+        if made_of.cache is not None:
+            await self._prepare_volume(made_of)
 
         def create(client: docker.DockerClient) -> DockerContainer:
             container = client.containers.create(**arguments)
             # The schema is copied in, not mounted: a node that runs in a container has no path the engine could mount.
             try:
-                container.put_archive("/", _archive(f"src/{launch.SCHEMA_FILE}", made_of.schema))
+                container.put_archive("/", _archive(made_of.files, made_of.folders))
             except BaseException:
                 _remove(container)
                 raise
             return container
 
         return await self._call(f"create a container of {made_of.spec.artifact.reference}", create)
+
+    async def _prepare_volume(self, made_of: Recipe) -> None:
+        """With labels that tell whose it is. When it was last used is kept beside, since an engine does not."""
+        labels = {**self._labels, OWNER: made_of.spec.owner}
+        name = made_of.cache.volume
+        await self._call("make a volume", lambda client: client.volumes.create(name, labels=labels))
+        await asyncio.to_thread(caches.use, self._volumes, made_of.spec.owner)
+        for old in await asyncio.to_thread(caches.unused, self._volumes):
+            name = volume_of(old.name, self._labels)
+            is_gone = await self._call("remove a volume", partial(_remove_volume, name))
+            await asyncio.to_thread(old.rmdir if is_gone else old.touch)
 
     async def _claim(self, made_of: Recipe, instance_id: str) -> DockerContainer | None:
         """A spare that could have been made for this Instance, which is now its own; None: there is none."""
@@ -265,14 +257,6 @@ def _get(collection: Collection, key: str) -> Any:
         return collection.get(key)
     except NotFound:
         return None
-
-
-def _pull(repository: str, digest: str) -> None:
-    """Reads the progress to its end: the engine reports a failure there, under a 200."""
-    with contextlib.closing(docker.from_env(timeout=PULL_SILENCE_SECONDS)) as patient:
-        for step in patient.api.pull(repository, tag=digest, stream=True, decode=True):
-            if "error" in step:
-                raise DockerException(step["error"])
 
 
 def _start(container: DockerContainer) -> Container:
@@ -312,13 +296,29 @@ def _remove(container: DockerContainer) -> None:
         container.wait(timeout=REMOVAL_SECONDS, condition="removed")
 
 
-def _archive(path: str, content: bytes) -> bytes:
-    entry = tarfile.TarInfo(path)
-    entry.size, entry.mode = len(content), 0o644
+def _archive(files: Mapping[str, bytes], folders: Sequence[str]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.addfile(entry, io.BytesIO(content))
+        for path in folders:
+            entry = tarfile.TarInfo(path)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        for path, content in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def _remove_volume(name: str, client: docker.DockerClient) -> bool:
+    """False: a container has it."""
+    try:
+        client.volumes.get(name).remove()
+    except APIError as error:
+        if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+            raise
+        return error.status_code == HTTPStatus.NOT_FOUND
+    return True
 
 
 def _create_network(client: docker.DockerClient, name: str) -> Network:

@@ -1,9 +1,9 @@
 """What a model container is made of. Values only: nothing here speaks with an engine.
 
 What keeps a model container in, and what does not:
-- No capabilities, no new privileges, no host mounts, no published ports; limits on memory, processes, /tmp, /dev/shm
-  and log size. It runs as root of its own namespaces unless the engine remaps users. Its writable layer is as large as
-  the engine's disk.
+- No capabilities, no new privileges, no published ports, no mounts but the caches of its owner (`worker/caches.py`);
+  limits on memory, processes, /tmp, /dev/shm and log size. It runs as root of its own namespaces unless the engine
+  remaps users. Its writable layer is as large as the engine's disk, and so are those caches.
 - Model containers share one bridge network on which they cannot reach each other (`enable_icc=false`), and Docker keeps
   them off every other Docker network, so a Postgres or Redis that lives on one, or on a unix socket, is out of reach.
 - Each container owns 169.254.169.254 itself, and with it the route to 169.254.0.0/16: the metadata services of the
@@ -15,14 +15,17 @@ What keeps a model container in, and what does not:
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 from docker.types import DeviceRequest, EndpointConfig, LogConfig
 
+from worker import caches
 from worker.runtimes import launch
 from worker.runtimes.base import ContainerSpec
+from worker.runtimes.docker_images import ImageFacts
 
 GIB = 1024**3
 
@@ -39,6 +42,10 @@ ALIAS = "millrace.alias"
 VERSION = "millrace.version"
 GPUS = "millrace.gpus"
 MADE_OF = "millrace.made-of"
+OWNER = "millrace.owner"
+
+#: Where a container finds the caches of its owner.
+CACHES = "/var/cache/millrace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +58,22 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """The volume of an owner, and the folder in it of what is compiled for these GPUs."""
+
+    volume: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything but who a container is for. Two of one digest may stand in for each other."""
 
     spec: ContainerSpec
     options: dict[str, Any]
-    schema: bytes
+    files: dict[str, bytes]
+    folders: tuple[str, ...]
+    cache: Cache | None
     digest: str
 
     def named(self, name: str, alias: str, labels: dict[str, str]) -> dict[str, Any]:
@@ -70,17 +87,26 @@ class Recipe:
         }
 
 
-def recipe(spec: ContainerSpec, engine: Engine, has_entrypoint: bool) -> Recipe:
-    options = _options(spec, engine, has_entrypoint)
-    schema = json.dumps(launch.streaming_schema(spec.artifact.openapi_schema)).encode()
-    parts = [options, engine.network_id, spec.version_id, spec.uploads_url, launch.command(spec.uploads_url, "")]
-    told = json.dumps(parts, sort_keys=True).encode()
-    return Recipe(spec, options, schema, hashlib.sha256(told + schema).hexdigest())
+def recipe(spec: ContainerSpec, engine: Engine, image: ImageFacts, cache: Cache | None) -> Recipe:
+    """Who is not root there could write to no volume, and gets none."""
+    cache = cache if image.is_root else None
+    options = _options(spec, engine, image, cache)
+    schema = json.dumps(launch.streaming_schema(spec.artifact.openapi_schema))
+    parts = [options, schema, engine.network_id, spec.version_id, spec.uploads_url, launch.command("", "")]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    folders = (f"{CACHES}/{cache.kind}".lstrip("/"),) if cache else ()
+    return Recipe(spec, options, {f"src/{launch.SCHEMA_FILE}": schema.encode()}, folders, cache, digest)
 
 
-def _options(spec: ContainerSpec, engine: Engine, has_entrypoint: bool) -> dict[str, Any]:
+def volume_of(owner: str, labels: Mapping[str, str]) -> str:
+    """Of this owner on this node: two on one engine do not trust each other either."""
+    told = json.dumps([owner, labels], sort_keys=True)
+    return f"millrace-cache-{hashlib.sha256(told.encode()).hexdigest()[:32]}"
+
+
+def _options(spec: ContainerSpec, engine: Engine, image: ImageFacts, cache: Cache | None) -> dict[str, Any]:
     memory = spec.memory_bytes or psutil.virtual_memory().total
-    environment = launch.environment(spec)
+    environment = _cached(spec, image, cache) | launch.environment(spec)
     gpus = [DeviceRequest(device_ids=list(spec.gpu_uuids), capabilities=[["gpu"]])] if spec.gpu_uuids else None
     if not gpus:
         # CUDA images ask for all GPUs, and get them where nvidia is the engine's default runtime.
@@ -89,6 +115,7 @@ def _options(spec: ContainerSpec, engine: Engine, has_entrypoint: bool) -> dict[
         "image": spec.artifact.reference,
         "environment": environment,
         "network": engine.network,
+        "volumes": {cache.volume: {"bind": CACHES, "mode": "rw"}} if cache else {},
         "networking_config": {
             engine.network: EndpointConfig(engine.api_version, link_local_ips=[METADATA_ADDRESS]),
         },
@@ -104,7 +131,14 @@ def _options(spec: ContainerSpec, engine: Engine, has_entrypoint: bool) -> dict[
         "tmpfs": {"/tmp": f"size={min(TMP_BYTES, memory // 2)},mode=1777,exec"},
         "log_config": LogConfig(type=LogConfig.types.JSON, config=LOG_OPTIONS),
         # Images built by Cog bring tini as their entrypoint; others get Docker's.
-        "init": not has_entrypoint,
+        "init": not image.has_entrypoint,
         # With explicit shutdown Cog ignores SIGTERM, so that only an interrupt ends it in time.
         "stop_signal": "SIGINT",
     }
+
+
+def _cached(spec: ContainerSpec, image: ImageFacts, cache: Cache | None) -> dict[str, str]:
+    if cache is None:
+        return {}
+    environment = {*image.environment, *spec.environment}
+    return caches.variables(CACHES, cache.kind, environment=environment, brings=image.brings)

@@ -83,7 +83,7 @@ class ProcessRuntime:
         record = Record(self._installation, self._node, spec.instance_id, _free_port(), spec.gpu_uuids)
         folder.write_record(record)
         try:
-            cached = await asyncio.to_thread(self._caches_of, spec)
+            cached = await asyncio.to_thread(self._caches_of, spec, config)
             await asyncio.to_thread(folder.prepare, bundle, launch.streaming_schema(spec.artifact.openapi_schema))
             child = _spawn(folder, environment, config, spec, record.port, cached)
             self._children[spec.instance_id] = child
@@ -156,11 +156,12 @@ class ProcessRuntime:
         """Containers go on running: the node's next start adopts them."""
         self._children.clear()
 
-    def _caches_of(self, spec: ContainerSpec) -> dict[str, str]:
-        if not SAFE_NAME.fullmatch(spec.version_id):
-            raise ValueError(f"{spec.version_id!r} cannot name a folder, so it cannot name a version.")
-        caches.remove_old(self._caches)
-        return caches.prepare(self._caches, spec.version_id, spec.gpu_uuids)
+    def _caches_of(self, spec: ContainerSpec, config: CogConfig) -> dict[str, str]:
+        if not spec.owner:
+            return {}
+        if not SAFE_NAME.fullmatch(spec.owner):
+            raise ValueError(f"{spec.owner!r} cannot name a folder, so it cannot name an owner.")
+        return caches.prepare(self._caches, spec.owner, spec.gpu_uuids, config.environment)
 
     async def _project(self, reference: str) -> Path:
         """The unpacked bundle, fetched once and checked against its digest."""
