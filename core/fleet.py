@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Row, exists, func, insert, or_, select, up
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from core import boots, events
-from core.database import Transaction, seconds_from_now
+from core.database import Transaction, one_of, seconds_from_now
 from core.ids import new_id
 from core.lifecycle import INSTANCE_EDGES, LIVE_INSTANCE, FailureCode, InstanceStatus, NodeFault
 from core.redis import SCHEDULER_BELL, node_channel, publish, ring
@@ -141,6 +141,12 @@ async def live_instances(tx: Transaction, node_id: str | None = None) -> list[Ro
 
 async def get_instance(tx: Transaction, instance_id: str) -> Row | None:
     return await tx.first(select(Instance).where(Instance.id == instance_id))
+
+
+async def statuses(tx: Transaction, instance_ids: Sequence[str]) -> dict[str, str]:
+    """Of those that there are, or ever were."""
+    rows = await tx.all(select(Instance.id, Instance.status).where(one_of(Instance.id, instance_ids)))
+    return {row.id: row.status for row in rows}
 
 
 async def assign(

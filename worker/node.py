@@ -29,6 +29,7 @@ from worker.endpoint import Endpoint, UploadRefused
 from worker.identity import load_identity
 from worker.inputs import InputFiles
 from worker.life import Life
+from worker.orphans import Orphans
 from worker.outputs import OutputFiles
 from worker.place import Place, Surroundings
 from worker.prefetch import Prefetch
@@ -66,6 +67,7 @@ class Node:
         self._tasks: dict[str, asyncio.Task] = {}
         self._changed = asyncio.Event()
         self._around: Surroundings
+        self._orphans: Orphans
 
     async def run(self, stop: asyncio.Event, restart: asyncio.Event) -> None:
         """Until `stop` is set, then drains; or until `restart` is: then the process goes on with another program.
@@ -75,8 +77,7 @@ class Node:
         async with AsyncExitStack() as stack:
             await self._open(stack)
             await self._begin_or_go_on()
-            names = [runtime.name for runtime in self._runtimes]
-            log.info("node is up", node=self._settings.node, boot=self._life.boot_id, runtimes=names)
+            log.info("node is up", node=self._settings.node, boot=self._life.boot_id, kinds=[*self._places])
             loops = [
                 asyncio.create_task(loop)
                 for loop in (
@@ -86,6 +87,7 @@ class Node:
                     health.keep_beating(self._settings, "node"),
                     Prefetch(self._resources, self._runtimes).run(lambda: self._life),
                     Spares(self._resources, self._places).run(lambda: self._life),
+                    self._orphans.run(),
                 )
             ]
             try:
@@ -129,6 +131,7 @@ class Node:
             stack.push_async_callback(endpoint.close)
             stack.push_async_callback(runtime.close)
             self._places[runtime.artifact_kind] = Place(runtime, endpoint)
+        self._orphans = Orphans(self._database, self._places.values(), self._supervisors.__contains__)
 
     async def _begin_or_go_on(self) -> None:
         """Whoever calls here from a container finds its prediction known."""
@@ -157,34 +160,30 @@ class Node:
         return await self._around.outputs.save(row.account_id, row.id, filename, content_type, chunks)
 
     async def _adopt(self, kept: Mapping[str, dict[str, Any]] = MappingProxyType({})) -> None:
-        """Takes over containers that still belong to an Instance of ours and removes the others, before anything else:
-        until then their GPUs are not free, whatever the rows say. What is `kept` by Instance goes on as it was."""
+        """Takes over containers that belong to an Instance of ours and removes those that do no more, before anything
+        else: until then their GPUs are not free, whatever rows say. What is `kept` by Instance goes on as it was."""
         rows = {row.id: row for row in await self._instances()}
         versions = await self._versions(rows.values())
         for place in self._places.values():
             for container in await place.runtime.list():
-                row = rows.pop(container.instance_id, None)
+                row = rows.get(container.instance_id)
                 if row is not None and row.id in kept:
                     await self._resume(row, versions[row.version_id], container, kept[row.id])
-                elif row is None or not row.is_wanted or row.status == InstanceStatus.PENDING:
-                    log.info("removing a left-over container", container=container.id, instance=container.instance_id)
-                    await place.runtime.stop(container, grace_seconds=0)
-                else:
+                elif row is not None and row.is_wanted and row.status != InstanceStatus.PENDING:
                     self._supervise(row, versions[row.version_id], container)
         handover.close(handover.lines(instance for id, instance in kept.items() if id not in self._supervisors))
-        for row in rows.values():
+        for row in [row for id, row in rows.items() if id not in self._supervisors]:
+            await self._orphans.remove_of(row.id)
             if row.status == InstanceStatus.STARTING and row.is_wanted and self._kept is not None:
                 # Its artifact was being made ready.
                 self._supervise(row, versions[row.version_id])
             elif row.status != InstanceStatus.PENDING:
                 await self._write_off(row)
+        await self._orphans.look()
 
     async def _write_off(self, row: Row) -> None:
         """An Instance without a supervisor, because that broke or an earlier life had it: its container goes first."""
-        for place in self._places.values():
-            for container in await place.runtime.list():
-                if container.instance_id == row.id:
-                    await place.runtime.stop(container, grace_seconds=0)
+        await self._orphans.remove_of(row.id)
         async with self._database.transaction() as tx:
             status = InstanceStatus(row.status)
             await fleet.move_instance(tx, row.id, status, InstanceStatus.FAILED, reason=NodeFault.UNWATCHED)
@@ -296,6 +295,7 @@ class Node:
             if row.status != InstanceStatus.PENDING:
                 await self._write_off(row)
             elif row.is_wanted:
+                await self._orphans.free(row.gpu_uuids)
                 self._supervise(row, versions[row.version_id])
             else:
                 async with self._database.transaction() as tx:
