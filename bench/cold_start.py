@@ -23,12 +23,12 @@ from rich.table import Table
 from bench.http import Connection
 from bench.instance import Instance, running
 
-_MODEL = Path(__file__).parent / "models" / "no-op-sync"
+MODEL = Path(__file__).parent / "models" / "no-op-sync"
 _PHASES = ("queue_time", "pull_time", "create_time", "boot_time", "setup_time")
 #: A node without a GPU has room for as many; more would wait for one of these to go.
 _MODELS = 6
-_BOOT_SECONDS = 60.0
-_LOOK_SECONDS = 0.005
+BOOT_SECONDS = 60.0
+LOOK_SECONDS = 0.005
 #: After `millrace up` says that it is ready, its processes still warm up.
 _SETTLE_SECONDS = 10.0
 
@@ -58,9 +58,9 @@ async def by_hand(instance: Instance) -> float:
         *server.cmdline(), cwd=server.cwd(), env=environment, stdout=DEVNULL, stderr=DEVNULL
     )
     try:
-        async with asyncio.timeout(_BOOT_SECONDS):
-            while b"READY" not in await _health(port):  # noqa: ASYNC110 - a server announces nothing
-                await asyncio.sleep(_LOOK_SECONDS)
+        async with asyncio.timeout(BOOT_SECONDS):
+            while b"READY" not in await health("127.0.0.1", port):  # noqa: ASYNC110 - a server announces nothing
+                await asyncio.sleep(LOOK_SECONDS)
         return time.monotonic() - began
     finally:
         for process in psutil.Process(again.pid).children(recursive=True):
@@ -69,9 +69,10 @@ async def by_hand(instance: Instance) -> float:
         await again.wait()
 
 
-async def _health(port: int) -> bytes:
+async def health(host: str, port: int) -> bytes:
+    """What the server says of itself; nothing where there is none yet."""
     try:
-        server = await Connection.open(f"http://127.0.0.1:{port}")
+        server = await Connection.open(f"http://{host}:{port}")
     except OSError:
         return b""
     _, answer = await server.get("/health-check", {})
@@ -84,13 +85,21 @@ async def measure(instance: Instance) -> Table:
     found = []
     for number in range(_MODELS):
         metrics = await first_call(instance, f"cold-{number}")
-        together = sum(metrics[phase] for phase in _PHASES)
-        found.append({**metrics, "together": together, "by hand": await by_hand(instance)})
-    shown = Table("", "p50 ms", "max ms", title=f"{_MODELS} cold starts of a no-op, process runtime")
+        found.append({**metrics, "by hand": await by_hand(instance)})
+    return shown(found, f"{_MODELS} cold starts of a no-op, process runtime")
+
+
+def shown(found: list[dict[str, float]], title: str) -> Table:
+    """Seconds by phase of each, as milliseconds, with what the phases of each take together."""
+    table = Table("", "p50 ms", "max ms", title=title)
+    for each in found:
+        if phases := [each[phase] for phase in _PHASES if phase in each]:
+            each["together"] = sum(phases)
     for row in (*_PHASES, "together", "by hand", "predict_time", "caller"):
-        ordered = sorted(each[row] * 1000 for each in found)
-        shown.add_row(row, f"{ordered[len(ordered) // 2]:.0f}", f"{ordered[-1]:.0f}")
-    return shown
+        if row in found[0]:
+            ordered = sorted(each[row] * 1000 for each in found)
+            table.add_row(row, f"{ordered[len(ordered) // 2]:.0f}", f"{ordered[-1]:.0f}")
+    return table
 
 
 def main() -> None:
@@ -100,7 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="millrace-cold-") as folder:
         models = Path(folder)
         for number in range(_MODELS):
-            shutil.copytree(_MODEL, models / f"cold-{number}", ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(MODEL, models / f"cold-{number}", ignore=shutil.ignore_patterns("__pycache__"))
             # Equal files would be one bundle.
             (models / f"cold-{number}" / "number").write_text(str(number))
         with running(models, options.port) as instance:
