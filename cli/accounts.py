@@ -2,12 +2,11 @@
 
 import sys
 
-from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
+from cli import showing
 from cli.errors import Refusal
-from cli.operating import Work, account_named, operate
+from cli.operating import Work, account_named, run
 from core.errors import Conflict, Invalid
 from core.money.pricing import dollars, nanos
 from core.people import accounts, closing
@@ -15,8 +14,6 @@ from core.people.accounts import Terms
 from core.resources import Resources
 from core.settings import Settings
 
-# In a pipe there is no width to fit into: whoever reads it there wants whole lines.
-_PIPE_COLUMNS = 1000
 #: More slots than any installation has: above it, it is a typing error.
 _MOST_RUNNING = 100_000
 
@@ -77,15 +74,15 @@ def list_all() -> Work:
     async def work(resources: Resources) -> None:
         async with resources.database.autocommit() as tx:
             rows = await accounts.with_balances(tx)
-        whole = [Column(name, no_wrap=True) for name in ("account", "type")]
-        numbers = [Column(name, no_wrap=True, justify="right") for name in ("balance", "limit", "at once")]
-        table = Table(*whole, *numbers, "since", "name", box=None, pad_edge=False)
+        whole = map(showing.whole, ("account", "type"))
+        numbers = [showing.whole(name, justify="right") for name in ("balance", "limit", "at once")]
+        table = showing.table(*whole, *numbers, "since", "name")
         for row in rows:
             limit = "none" if row.credit_limit_nanos is None else dollars(row.credit_limit_nanos)
             since = f"{row.created_at:%Y-%m-%d}" + (f", deleted {row.deleted_at:%Y-%m-%d}" if row.deleted_at else "")
             most = _at_once(row.max_running, resources.settings)
             table.add_row(row.username, row.type, dollars(row.balance_nanos), limit, most, since, Text(row.name))
-        Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
+        showing.show(table)
 
     return work
 
@@ -128,12 +125,7 @@ _VERBS = {"create": create, "list": list_all, "limit": limit, "delete": delete}
 
 
 def main() -> int:
-    try:
-        work = _VERBS[sys.argv[1]](*sys.argv[2:])
-    except Refusal as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return operate(work)
+    return run(_VERBS[sys.argv[1]], *sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import sys
 
 from cli.errors import Refusal
 from cli.moments import moment
-from cli.operating import Work, account_named, operate
+from cli.operating import Work, account_named, run
 from core.people import audit, audit_trail
 from core.people.audit_trail import BrokenChain, Filter, Head
 from core.resources import Resources
@@ -58,12 +58,7 @@ def _head(text: str) -> Head | None:
 
 
 def main() -> int:
-    try:
-        work = _VERBS[sys.argv[1]](*sys.argv[2:])
-    except Refusal as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return operate(work)
+    return run(_VERBS[sys.argv[1]], *sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -4,27 +4,24 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from rich.console import Console, RenderableType
-from rich.table import Column, Table
+from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Row
 
+from cli import showing
 from cli.errors import Refusal
 from cli.moments import moment
-from cli.operating import account_named, operate
+from cli.operating import account_named, answering, operate
 from core.database import Transaction
-from core.errors import MillraceError
 from core.ids import new_id
 from core.money import by_hand, credits, prices, refunds, wallets
 from core.money.pricing import dollars, nanos
 from core.people import audit
-from core.resources import Resources
 from core.usage import usage
 
 #: Where a price or a limit ends, or something stays as it is.
 _NONE, _AS_IT_IS = "none", ""
-# In a pipe there is no width to fit into: whoever reads it there wants whole lines.
-_PIPE_COLUMNS = 1000
 
 
 async def balance(tx: Transaction, username: str) -> Table:
@@ -89,8 +86,8 @@ async def terms(tx: Transaction, username: str, limit: str, when_empty: str, low
 
 
 async def list_prices(tx: Transaction, subject: str) -> Table:
-    whole = [Column(name, no_wrap=True) for name in ("kind", "subject", "per", "dollars", "account", "from")]
-    table = Table(*whole, "terms", "reason", box=None, pad_edge=False)
+    whole = map(showing.whole, ("kind", "subject", "per", "dollars", "account", "from"))
+    table = showing.table(*whole, "terms", "reason")
     rows = await prices.book(tx, subject=subject or None)
     names = await usage.usernames(tx, [row.account_id for row in rows if row.account_id])
     for row in rows:
@@ -219,17 +216,7 @@ def _set(row: Row) -> str:
 
 def main() -> int:
     verb, *arguments = sys.argv[1:]
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-
-    async def work(resources: Resources) -> None:
-        try:
-            async with resources.database.transaction() as tx:
-                shown = await _VERBS[verb](tx, *arguments)
-        except MillraceError as error:
-            raise Refusal(error.detail) from None
-        Console(highlight=False, markup=False, width=width).print(shown, soft_wrap=isinstance(shown, str))
-
-    return operate(work)
+    return operate(answering(_VERBS[verb], *arguments))
 
 
 if __name__ == "__main__":

@@ -4,20 +4,17 @@ import sys
 from collections.abc import Sequence
 
 import orjson
-from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 from sqlalchemy import text
 
 import migrations
+from cli import showing
 from cli.operating import Work, operate
 from core.doctor import examination
 from core.doctor.checks import SHOWN, Check, Finding
 from core.doctor.examination import Result
 from core.resources import Resources
 
-# In a pipe there is no width to fit into.
-_PIPE_COLUMNS = 1000
 _OK, _BROKEN, _UNKNOWN = Text("✓", "green"), Text("✗", "bold red"), Text("–", "dim")
 
 
@@ -55,8 +52,7 @@ def doctor(*options: str) -> Work:
 
 
 def _print(results: Sequence[Result]) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
-    table = Table(Column(width=1), Column(no_wrap=True), Column(), box=None, pad_edge=False, show_header=False)
+    console, table = showing.console(), showing.checklist()
     for result in results:
         sign = _BROKEN if result.findings else _UNKNOWN if result.not_checked else _OK
         table.add_row(sign, result.check.name, Text(result.not_checked or result.check.promise))

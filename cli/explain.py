@@ -12,6 +12,7 @@ from cli import showing
 from cli.errors import Refusal
 from cli.operating import Work, operate
 from core import predictions, timeline
+from core.clock import now
 from core.resources import Resources
 from core.timeline import Entry
 
@@ -37,10 +38,8 @@ def explain(id: str) -> Work:
 
 def page(row: Row, entries: Sequence[Entry]) -> Group:
     head = Text(f"{row.id}  ").append(row.status, _STYLES.get(row.status, "bold"))
-    took = (entries[-1].at - row.created_at).total_seconds()
-    head.append(
-        f" after {showing.duration(took)}" if row.completed_at else f" for {showing.duration(took)} so far", "dim"
-    )
+    took = showing.duration(((row.completed_at or now()) - row.created_at).total_seconds())
+    head.append(f", {took} after it was created" if row.completed_at else f", created {took} ago", "dim")
     what = Text(f"{row.model}:{row.version_id[:12]}", "dim")
     return Group(head, what, "", _told(row, entries))
 
@@ -61,13 +60,13 @@ def _entry(entry: Entry) -> Text:
     text = Text()
     if not is_own:
         kind, _, id = entry.subject.partition(":")
-        text.append(f"{kind} {showing.short(id)} ".replace("  ", " "), "dim")
+        text.append(f"{kind} {showing.short(id)}".rstrip(), "dim").append("  ")
     if entry.becomes:
         text.append(f"{entry.was} → " if entry.was else "", "dim")
         style = _STYLES.get(entry.becomes, "")
         text.append(entry.becomes, f"bold {style}" if is_own else style)
         text.append("  ")
-    text.append(entry.actor.removeprefix("account:"), "dim italic")
+    text.append(f"by {entry.actor.removeprefix('account:')}", "dim italic")
     if entry.reason:
         text.append(f"\n{entry.reason}")
     return text

@@ -11,9 +11,10 @@ instances = typer.Typer(invoke_without_command=True, help="Containers of models.
 
 Node = Annotated[str, typer.Argument(help="Its name, as `millrace nodes` shows it.")]
 Instance = Annotated[str, typer.Argument(help="Its id, or the end of it as `millrace instances` shows it.")]
-Seconds = Annotated[float, typer.Option("--within", help="Seconds: what runs then goes back to its queue.", min=0)]
-#: Longer than most predictions run.
-_DRAIN_SECONDS = 600.0
+#: Longer than most predictions run, and longer than any does.
+_DRAIN_SECONDS, _MOST_SECONDS = 600.0, 30 * 24 * 3600.0
+_WITHIN = "Seconds: what still runs then goes back to its queue, or fails if it has said something."
+Seconds = Annotated[float, typer.Option("--within", help=_WITHIN, min=0, max=_MOST_SECONDS)]
 
 
 @nodes.callback()

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from cli import showing
 from cli.errors import Refusal
-from cli.operating import Work, operate
+from cli.operating import Work, run
 from core import events, upkeep
 from core.errors import Conflict, NotFound
 from core.lifecycle import InstanceStatus
@@ -44,12 +44,17 @@ def page(views: Sequence[InstanceView]) -> Table:
     table = showing.table(whole[0], folded[0], *whole[1:], *folded[1:])
     for view in views:
         row = view.row
-        status = Text(row.status, _STYLES.get(row.status, "dim")).append(
-            f"\n{showing.duration(row.age_seconds)}", "dim"
-        )
+        status = Text(row.status, _STYLES.get(row.status, "dim")).append(f"\n{_since(row)}", "dim")
         model = Text(row.model or "–").append(f"\n{row.version_id[:12]}", "dim")
         table.add_row(showing.short(row.id), model, status, row.node, _gpus(row), _doing(view))
     return table
+
+
+def _since(row: Row) -> str:
+    """How old it is; of one that is gone, how long ago it went."""
+    if row.ended_seconds_ago is None:
+        return showing.duration(row.age_seconds)
+    return f"{showing.duration(row.ended_seconds_ago)} ago"
 
 
 def _gpus(row: Row) -> str:
@@ -62,8 +67,9 @@ def _doing(view: InstanceView) -> Text:
     row = view.row
     lines = [line for line in (_work(view), _boot(row)) if line]
     if row.reason:
-        leaving = "" if row.status == InstanceStatus.FAILED or row.is_wanted else "leaves: "
-        lines.append(Text(f"{leaving}{row.reason}", "red" if row.status == InstanceStatus.FAILED else "yellow"))
+        leaving = "" if row.ended_at is not None or row.is_wanted else "leaves: "
+        style = "red" if row.status == InstanceStatus.FAILED else "yellow" if leaving else "dim"
+        lines.append(Text(f"{leaving}{row.reason}", style))
     return Text("\n").join(lines)
 
 
@@ -82,8 +88,8 @@ def _work(view: InstanceView) -> Text | None:
 
 def _boot(row: Row) -> Text | None:
     phases = [(name, getattr(row, f"{name}_seconds")) for name in _PHASES]
-    told = [f"{name} {seconds:.1f}" for name, seconds in phases if seconds is not None and seconds >= _TOLD_SECONDS]
-    return Text(f"{', '.join(told)} s", "dim") if told else None
+    told = [f"{name} {seconds:.1f}s" for name, seconds in phases if seconds is not None and seconds >= _TOLD_SECONDS]
+    return Text(", ".join(told), "dim") if told else None
 
 
 # --- one of them ------------------------------------------------------------------------------------------------------
@@ -140,7 +146,7 @@ _VERBS: dict[str, Callable[..., Work]] = {"list": list_all, "logs": logs, "event
 
 
 def main() -> int:
-    return operate(_VERBS[sys.argv[1]](*sys.argv[2:]))
+    return run(_VERBS[sys.argv[1]], *sys.argv[2:])
 
 
 if __name__ == "__main__":

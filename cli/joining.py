@@ -4,23 +4,20 @@ import socket
 import sys
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Row
 
+from cli import showing
 from cli.errors import Refusal
 from cli.moments import duration, shown
-from cli.operating import operate
+from cli.operating import answering, operate
 from core.database import Transaction
 from core.errors import NotFound
 from core.joining import members, tokens
 from core.joining.certificates import load_authority
-from core.resources import Resources
 from core.settings import Settings, get_settings
 
-# In a pipe there is no width to fit into.
-_PIPE_COLUMNS = 1000
 _HERE = ("localhost", "127.0.0.1", "::1", "")
 
 
@@ -37,7 +34,7 @@ async def create(tx: Transaction, name: str, lifetime: str, uses: str, address: 
 
 
 async def list_all(tx: Transaction) -> Table:
-    table = Table(Column("id", no_wrap=True), "name", "used", "valid", box=None, pad_edge=False)
+    table = showing.table(showing.whole("id"), "name", "used", "valid")
     for row in await tokens.list_all(tx):
         table.add_row(row.id, Text(row.name), f"{row.uses} of {row.max_uses}", _validity(row))
     return table
@@ -53,7 +50,7 @@ async def revoke(tx: Transaction, id: str) -> str:
 
 
 async def joined(tx: Transaction) -> Table:
-    table = Table("node", "joined", "from", "with", "certificate until", box=None, pad_edge=False)
+    table = showing.table("node", "joined", "from", "with", "certificate until")
     for row in await members.list_all(tx):
         facts = (shown(row.joined_at), row.address, Text(row.token), shown(row.certificate_expires_at))
         table.add_row(row.name, *facts)
@@ -96,14 +93,7 @@ def _validity(row: Row) -> str:
 
 def main() -> int:
     verb, *arguments = sys.argv[1:]
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-
-    async def work(resources: Resources) -> None:
-        async with resources.database.transaction() as tx:
-            answer = await _VERBS[verb](tx, *arguments)
-        Console(highlight=False, markup=False, width=width).print(answer, soft_wrap=isinstance(answer, str))
-
-    return operate(work)
+    return operate(answering(_VERBS[verb], *arguments))
 
 
 if __name__ == "__main__":

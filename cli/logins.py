@@ -7,19 +7,15 @@ everybody on this machine could read it.
 import sys
 from getpass import getpass
 
-from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from sqlalchemy import Row
 
+from cli import showing
 from cli.errors import Refusal
-from cli.operating import account_named, operate
+from cli.operating import Work, account_named, answering, run
 from core.database import Transaction
-from core.errors import Conflict, Invalid, NotFound
+from core.errors import NotFound
 from core.people import logins
-from core.resources import Resources
-
-# In a pipe there is no width to fit into: whoever reads it there wants whole lines.
-_PIPE_COLUMNS = 1000
 
 
 async def create(tx: Transaction, username: str, email: str, password: str) -> str:
@@ -29,7 +25,7 @@ async def create(tx: Transaction, username: str, email: str, password: str) -> s
 
 
 async def list_all(tx: Transaction) -> Table:
-    table = Table(Column("email", no_wrap=True), "account", "last seen", "may log in", box=None, pad_edge=False)
+    table = showing.table(showing.whole("email"), "account", "last seen", "may log in")
     for row in await logins.list_all(tx):
         last_seen = f"{row.last_seen_at:%Y-%m-%d %H:%M} UTC" if row.last_seen_at else "never"
         table.add_row(row.email, row.username, last_seen, "no" if row.disabled_at else "yes")
@@ -70,20 +66,13 @@ def _password() -> str:
     return password
 
 
+def _asked(verb: str, *words: str) -> Work:
+    """Raises `Refusal`."""
+    return answering(_VERBS[verb], *words, *([_password()] if verb in _ASKING else []))
+
+
 def main() -> int:
-    verb, *arguments = sys.argv[1:]
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-
-    async def work(resources: Resources) -> None:
-        given = [*arguments, _password()] if verb in _ASKING else arguments
-        try:
-            async with resources.database.transaction() as tx:
-                shown = await _VERBS[verb](tx, *given)
-        except (Invalid, Conflict) as error:
-            raise Refusal(error.detail) from None
-        Console(highlight=False, markup=False, width=width).print(shown, soft_wrap=isinstance(shown, str))
-
-    return operate(work)
+    return run(_asked, *sys.argv[1:])
 
 
 if __name__ == "__main__":

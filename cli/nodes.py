@@ -10,10 +10,11 @@ from rich.text import Text
 
 from cli import showing
 from cli.errors import Refusal
-from cli.operating import Work, operate
+from cli.operating import Work, run
 from core import events, upkeep
 from core.database import Transaction
 from core.errors import NotFound
+from core.fleet import UP
 from core.people import audit
 from core.reports import fleet
 from core.reports.fleet import NodeView
@@ -76,8 +77,9 @@ def _clock(row: Any) -> Text:
     offset = row.clock_offset_seconds
     if offset is None:
         return Text("–", "dim")
-    sign = "+" if offset >= 0 else "-"
-    return Text(f"{sign}{showing.duration(abs(offset))}", "yellow" if abs(offset) > _CLOCK_SECONDS else "")
+    if abs(offset) <= _CLOCK_SECONDS:
+        return Text("right")
+    return Text(f"{'+' if offset > 0 else '-'}{showing.duration(abs(offset))}", "yellow")
 
 
 def _devices(views: Sequence[NodeView]) -> Table:
@@ -89,7 +91,8 @@ def _devices(views: Sequence[NodeView]) -> Table:
         showing.whole("GiB used", **right),
         "held by",
     )
-    for view in views:
+    # What a machine last said of its devices says nothing once it is gone.
+    for view in (view for view in views if view.state in (UP, fleet.LATE)):
         for index, gpu in enumerate(view.row.gpus):
             table.add_row(view.row.name, str(index), gpu["name"], _memory(gpu), _holders(view, gpu))
     return table
@@ -147,8 +150,9 @@ def uncordon(name: str) -> Work:
 def drain(name: str, seconds: str) -> Work:
     return _changing(
         lambda tx, actor: upkeep.drain_node(tx, name, float(seconds), actor),
-        f"{name} gets no new containers, and is empty within {showing.duration(float(seconds))}: what runs then goes "
-        f"back to its queue.\n`millrace nodes uncordon {name}` opens it again.",
+        f"{name} gets no new containers, and is empty within {showing.duration(float(seconds))}. What still runs then "
+        f"goes back to its queue, or fails if it has said something.\n"
+        f"`millrace nodes uncordon {name}` opens it again.",
     )
 
 
@@ -197,12 +201,7 @@ _VERBS: dict[str, Callable[..., Work]] = {
 
 
 def main() -> int:
-    try:
-        work = _VERBS[sys.argv[1]](*sys.argv[2:])
-    except Refusal as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return operate(work)
+    return run(_VERBS[sys.argv[1]], *sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -5,17 +5,44 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
+from rich.console import RenderableType
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
+from cli import showing
 from cli.errors import Refusal
 from core.database import Transaction
-from core.errors import NotFound
+from core.errors import MillraceError, NotFound
 from core.people import accounts, audit
 from core.resources import Resources, open_resources
 from core.settings import get_settings
 
 Work = Callable[[Resources], Awaitable[None]]
+Verb = Callable[..., Awaitable[RenderableType]]
+"""Takes a transaction, and then words; returns what is to be shown."""
+
+
+def run(make: Callable[..., Work], *words: str) -> int:
+    """As `operate`, of the work that these words ask for; they may be none."""
+    try:
+        work = make(*words)
+    except Refusal as error:
+        return _fail(str(error))
+    return operate(work)
+
+
+def answering(verb: Verb, *words: str) -> Work:
+    """All of it in one transaction."""
+
+    async def work(resources: Resources) -> None:
+        try:
+            async with resources.database.transaction() as tx:
+                answer = await verb(tx, *words)
+        except MillraceError as error:
+            raise Refusal(error.detail) from None
+        showing.show(answer)
+
+    return work
 
 
 def operate(work: Work) -> int:

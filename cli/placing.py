@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from cli import showing
 from cli.errors import Refusal
 from cli.nodes import parsed
-from cli.operating import Work, account_named, operate
+from cli.operating import Work, account_named, run
 from core import catalog, versions
 from core.errors import NotFound
 from core.resources import Resources
@@ -46,16 +46,13 @@ def described(name: str, row: Row) -> str:
     where = f"nodes with {showing.labels(row.node_labels)}" if row.node_labels else "any node that fits"
     room = "it makes room for nobody" if row.is_pinned else "idle, it makes room for others"
     beside = "it may share a GPU" if row.shares_gpu else "it shares a GPU only where the node says so"
-    return f"{name}:{row.id[:12]} runs on {where}; {room}; {beside}. Later versions do as well."
+    used = f"used {showing.gib(row.peak_bytes)} GiB of one at most" if row.peak_bytes else "has not been measured yet"
+    terms = f"runs on {where}; {room}; {beside}. Later versions do as well."
+    return f"{name}:{row.id[:12]} {terms} This one {used}."
 
 
 def main() -> int:
-    try:
-        work = place(*sys.argv[1:])
-    except Refusal as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return operate(work)
+    return run(place, *sys.argv[1:])
 
 
 if __name__ == "__main__":

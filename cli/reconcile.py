@@ -2,18 +2,15 @@
 
 import sys
 
-from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
+from cli import showing
 from cli.operating import operate
 from core.money import reconciliation
 from core.money.pricing import dollars
 from core.money.reconciliation import CHECKS, SHOWN, Difference
 from core.resources import Resources
-
-# In a pipe there is no width to fit into.
-_PIPE_COLUMNS = 1000
 
 
 async def reconcile(resources: Resources) -> None:
@@ -21,8 +18,7 @@ async def reconcile(resources: Resources) -> None:
     async with resources.database.transaction() as tx:
         found = {difference.check.name: difference for difference in await reconciliation.differences(tx)}
         totals = await reconciliation.totals(tx)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
-    table = Table(Column(width=1), Column(no_wrap=True), Column(), box=None, pad_edge=False, show_header=False)
+    console, table = showing.console(), showing.checklist()
     for check in CHECKS:
         is_broken = check.name in found
         sign = Text("✗", "bold red") if is_broken else Text("✓", "green")

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 from sqlalchemy import Row
@@ -19,9 +19,19 @@ def console() -> Console:
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 
 
+def show(answer: RenderableType) -> None:
+    """A sentence as one line, however narrow the terminal: it may be copied."""
+    console().print(answer, soft_wrap=isinstance(answer, str))
+
+
 def table(*columns: Column | str) -> Table:
     # A pipe has no second line: what would be on one stays with the rest.
     return Table(*columns, box=None, pad_edge=False, header_style="dim")
+
+
+def checklist() -> Table:
+    """A sign, a name and a sentence for each."""
+    return Table(Column(width=1), Column(no_wrap=True), Column(), box=None, pad_edge=False, show_header=False)
 
 
 def whole(name: str, **more: str) -> Column:

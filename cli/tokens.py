@@ -4,24 +4,20 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 
-from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Row
 
+from cli import showing
 from cli.errors import Refusal
 from cli.moments import duration, shown
-from cli.operating import account_named, operate
+from cli.operating import account_named, answering, operate
 from core.clock import now
 from core.database import Transaction
 from core.errors import NotFound
 from core.ids import new_id
 from core.people import tokens
 from core.people.tokens import EVERY_SCOPE, Scope
-from core.resources import Resources
-
-# In a pipe there is no width to fit into: whoever reads it there wants whole lines.
-_PIPE_COLUMNS = 1000
 
 
 async def create(tx: Transaction, username: str, name: str, lifetime: str, *scopes: str) -> str:
@@ -32,8 +28,8 @@ async def create(tx: Transaction, username: str, name: str, lifetime: str, *scop
 
 
 async def list_all(tx: Transaction, username: str) -> Table:
-    whole = [Column(name, no_wrap=True) for name in ("id", "token")]
-    table = Table(*whole, "name", "scopes", "last used", "valid", box=None, pad_edge=False)
+    whole = map(showing.whole, ("id", "token"))
+    table = showing.table(*whole, "name", "scopes", "last used", "valid")
     for row in await tokens.list_page(tx, (await account_named(tx, username)).id):
         last_used = shown(row.last_used_at) if row.last_used_at else "never"
         table.add_row(row.id, f"{row.prefix}…", Text(row.name), " ".join(row.scopes), last_used, _validity(row))
@@ -74,14 +70,7 @@ def _validity(row: Row) -> str:
 
 def main() -> int:
     verb, *arguments = sys.argv[1:]
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-
-    async def work(resources: Resources) -> None:
-        async with resources.database.transaction() as tx:
-            answer = await _VERBS[verb](tx, *arguments)
-        Console(highlight=False, markup=False, width=width).print(answer, soft_wrap=isinstance(answer, str))
-
-    return operate(work)
+    return operate(answering(_VERBS[verb], *arguments))
 
 
 if __name__ == "__main__":

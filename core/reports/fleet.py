@@ -32,7 +32,7 @@ class NodeView:
 @dataclass(frozen=True, slots=True)
 class InstanceView:
     row: Row
-    """With `model` and `node` by name, and `age_seconds`."""
+    """With `model` and `node` by name, `age_seconds` and `ended_seconds_ago`."""
     predictions: list[str]
     """What it runs."""
     idle_seconds: float | None
@@ -97,6 +97,7 @@ def _instances(*more: Any) -> Select:
             Node.name.label("node"),
             Node.gpus.label("node_gpus"),
             _seconds(func.now() - Instance.created_at).label("age_seconds"),
+            _seconds(func.now() - Instance.ended_at).label("ended_seconds_ago"),
             _seconds(func.now() - func.greatest(Instance.last_active_at, Instance.ready_at)).label(
                 "since_work_seconds"
             ),

@@ -144,7 +144,7 @@ async def test_a_container_that_comes_up_tells_how_far_it_is(scene: Fleet) -> No
         )
     words = " ".join((await scene.instances()).split())
     assert "booting" in words
-    assert "pull 12.0, create 0.3 s" in words
+    assert "pull 12.0s, create 0.3s" in words
 
 
 async def test_a_prediction_is_explained_from_its_creation_to_its_end(scene: Fleet) -> None:
@@ -234,4 +234,19 @@ async def test_a_node_that_was_never_there_and_one_that_has_not_reported_lately_
     assert "late" in (await scene.nodes())
     async with scene.resources.database.transaction() as tx:
         await fleet.declare_lost(tx)
-    assert "lost" in (await scene.nodes())
+    page = await scene.nodes()
+    assert "lost" in page
+    assert not [line for line in page.splitlines() if line.startswith("gpu-2") and "H200" in line], "nobody knows"
+
+
+async def test_what_is_gone_tells_when_it_went_and_why_and_leaves_no_more(scene: Fleet) -> None:
+    async with scene.resources.database.transaction() as tx:
+        await predictions.finish(tx, scene.prediction.id, 1, Outcome(PredictionStatus.SUCCEEDED, micros=1))
+        await fleet.unwant(tx, scene.instance_id, "Idle for 300 s.")
+        await fleet.move_instance(tx, scene.instance_id, InstanceStatus.READY, InstanceStatus.DRAINING)
+        await fleet.move_instance(tx, scene.instance_id, InstanceStatus.DRAINING, InstanceStatus.STOPPED)
+    async with scene.resources.database.autocommit() as tx:
+        words = " ".join(shown(instances.page(await reports.instances(tx, 3600.0))).split())
+    assert " ago" in words
+    assert "Idle for 300 s." in words
+    assert "leaves:" not in words
