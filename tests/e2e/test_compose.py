@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -11,6 +13,7 @@ import pytest
 from tests.support.compose import TOKEN, Compose, compose
 from tests.support.docker_fixtures import PROJECTS
 from tests.support.docker_images import cog_image, push, untag
+from tests.support.gateways import node_process
 
 pytestmark = pytest.mark.docker
 
@@ -96,6 +99,25 @@ async def test_the_docker_profile_answers_from_a_container_that_reaches_no_datab
     [address] = [network["IPAddress"] for network in database.attrs["NetworkSettings"]["Networks"].values()]
     connect = ["python", "-c", CONNECT.format(address=address)]
     assert "timed out" in (await asyncio.to_thread(container.exec_run, connect)).output.decode()
+
+
+async def test_a_machine_outside_joins_through_the_gateway_profile_and_answers(
+    installation: Compose, tmp_path: Path
+) -> None:
+    run = partial(asyncio.to_thread, installation.run)
+    await asyncio.to_thread(installation.up, "--profile", "gateway")
+    address = f"127.0.0.1:{installation.gateway_port}"
+    token = await run("exec", "-T", "gateway", "millrace", "join-token", "create", "--address", address)
+    await run("stop", "node")
+    outside = node_process(token.strip(), tmp_path, "outside")
+    outside.start()
+    try:
+        prediction = await predict(installation, {"version": "millrace/hello-world", "input": {"text": "outside"}})
+        assert prediction["output"] == "hello outside", outside.tail()
+        assert "outside" in await run("exec", "-T", "gateway", "millrace", "joined")
+    finally:
+        await outside.stop()
+        await run("start", "node")
 
 
 def _containers(client: docker.DockerClient, installation: Compose) -> list[Any]:

@@ -51,6 +51,7 @@ class Compose:
     name: str
     port: int
     registry_port: int
+    gateway_port: int
 
     @property
     def url(self) -> str:
@@ -99,7 +100,9 @@ class Compose:
 @contextmanager
 def compose(client: docker.DockerClient, folder: Path) -> Iterator[Compose]:
     """Up in the default profile; everything it made is gone afterwards."""
-    installation = Compose(client, folder, f"millrace-test-{uuid.uuid4().hex[:8]}", free_port(), free_port())
+    installation = Compose(
+        client, folder, f"millrace-test-{uuid.uuid4().hex[:8]}", free_port(), free_port(), free_port()
+    )
     (folder / "env").write_text(
         "\n".join(f"{name}={value}" for name, value in _variables(client, installation).items())
     )
@@ -112,7 +115,8 @@ def compose(client: docker.DockerClient, folder: Path) -> Iterator[Compose]:
         installation.up()
         yield installation
     finally:
-        installation.run("--profile", "docker", "down", "--volumes", "--remove-orphans", "--timeout", "30")
+        profiles = ("--profile", "docker", "--profile", "gateway")
+        installation.run(*profiles, "down", "--volumes", "--remove-orphans", "--timeout", "30")
 
 
 def _variables(client: docker.DockerClient, installation: Compose) -> dict[str, str | int]:
@@ -121,6 +125,7 @@ def _variables(client: docker.DockerClient, installation: Compose) -> dict[str, 
         "MILLRACE_ADMIN_TOKEN": TOKEN,
         "POSTGRES_PASSWORD": uuid.uuid4().hex,
         "MILLRACE_PORT": installation.port,
+        "MILLRACE_GATEWAY_PORT": installation.gateway_port,
         "MILLRACE_INSTALLATION": installation.name,
         "MILLRACE_DOCKER_NETWORK": f"{installation.name}-models",
         "MILLRACE_IMAGE": IMAGE,

@@ -7,8 +7,9 @@ import asyncio
 import subprocess
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import docker
 from docker.errors import DockerException
@@ -62,6 +63,15 @@ class Engine:
             return push(client, image, repository)
         finally:
             client.close()
+
+    def forget(self, image: str) -> None:
+        """With all its names, as if it had never seen it."""
+        with closing(docker.DockerClient(base_url=self.host, timeout=ENGINE_SECONDS)) as client:
+            client.images.remove(image, force=True)
+
+    def containers(self) -> list[Any]:
+        with closing(docker.DockerClient(base_url=self.host, timeout=ENGINE_SECONDS)) as client:
+            return client.containers.list(all=True)
 
     def _answers(self) -> bool:
         try:
