@@ -320,8 +320,10 @@ async def interrupt(
     *,
     actor: str = events.SCHEDULER,
     reason: str = "nobody ran it any more",
+    has_begun: bool = True,
 ) -> None:
-    """Its holder is gone, or gives it up: it waits again if it had produced nothing, and fails otherwise.
+    """Its holder is gone, or gives it up: it waits again if it had produced nothing, and fails otherwise. What is known
+    not to have begun always waits again.
 
     `reason` goes into a sentence that its owner reads, so it names nothing of another Account.
     """
@@ -329,7 +331,7 @@ async def interrupt(
     if row is None:
         return
     untouched = row.output is None and not row.logs and row.cancel_requested_at is None
-    if allows_retry and untouched and attempt < MAX_ATTEMPTS:
+    if untouched and (not has_begun or (allows_retry and attempt < MAX_ATTEMPTS)):
         await _tell_of_start(tx, row)
         await _requeue(tx, row)
         status = PredictionStatus.STARTING
@@ -368,4 +370,4 @@ async def _requeue(tx: Transaction, row: Row) -> None:
     )
     # First it no longer counts as running, or it might stand in its own way.
     tx.after_commit(concurrency.release, [(row.account_id, row.id)])
-    tx.after_commit(queue.push, row.target, row.account_id, row.id, row.priority)
+    tx.after_commit(queue.put_back, row.target, row.account_id, row.id, row.priority)

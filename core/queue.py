@@ -40,9 +40,8 @@ if kept > 0 then
   if count % 8 == 1 then redis.call('EXPIRE', base .. ':arrivals', kept_seconds) end
   if count >= 2 * kept then redis.call('LTRIM', base .. ':arrivals', 0, kept - 1) end
 end
-if redis.call('RPUSH', base .. lane .. account, id) == 1 then
-  redis.call('RPUSH', base .. lane .. 'ring', account)
-end
+local push = ARGV[7] == '1' and 'LPUSH' or 'RPUSH'
+if redis.call(push, base .. lane .. account, id) == 1 then redis.call(push, base .. lane .. 'ring', account) end
 if redis.call('LLEN', base .. ':bell') < bell_cap then redis.call('LPUSH', base .. ':bell', 1) end
 if redis.call('EXISTS', KEYS[2]) == 0 then
   redis.call('LPUSH', KEYS[3], 1)
@@ -260,7 +259,13 @@ async def push(redis: Redis, target: str, account_id: str, prediction_id: str, p
     """Queues it once, rings, and wakes the scheduler if no Instance takes from this target."""
     keys = [_base(target), _serving(target), SCHEDULER_BELL]
     entry = [_lane(priority), account_id, prediction_id]
-    await _push(keys, [*entry, _BELL_CAP, ARRIVALS, _ARRIVALS_SECONDS], client=redis)
+    await _push(keys, [*entry, _BELL_CAP, ARRIVALS, _ARRIVALS_SECONDS, 0], client=redis)
+
+
+async def put_back(redis: Redis, target: str, account_id: str, prediction_id: str, priority: str) -> None:
+    """As `push`, but before all others of its account: it has had its turn."""
+    keys = [_base(target), _serving(target), SCHEDULER_BELL]
+    await _push(keys, [_lane(priority), account_id, prediction_id, _BELL_CAP, 0, 0, 1], client=redis)
 
 
 async def push_many(redis: Redis, waiting: Sequence[tuple[str, str, str, str]]) -> int:
@@ -271,7 +276,7 @@ async def push_many(redis: Redis, waiting: Sequence[tuple[str, str, str, str]]) 
     pipeline = redis.pipeline(transaction=False)
     for target, account_id, prediction_id, priority in waiting:
         keys = [_base(target), _serving(target), SCHEDULER_BELL]
-        await _push(keys, [_lane(priority), account_id, prediction_id, _BELL_CAP, 0, 0], client=pipeline)
+        await _push(keys, [_lane(priority), account_id, prediction_id, _BELL_CAP, 0, 0, 0], client=pipeline)
     return sum(await pipeline.execute())
 
 

@@ -7,7 +7,7 @@ from this process's monotonic clock. Knows nothing of how the container was star
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 from redis.exceptions import RedisError
@@ -24,11 +24,12 @@ from core.predictions import Outcome
 from core.resources import Resources
 from core.schema import OutputKind
 from worker.allowance import Allowance, price_of
-from worker.cog import CogContainer, HandedOver, Kept
+from worker.cog import CogContainer, HandedOver, Kept, TurnCalledOff
 from worker.events import Done, Event, Log, Metric, Output, Started
 from worker.inputs import InputFiles, UrlOf
 from worker.outputs import OutputFiles
 from worker.progress import Progress
+from worker.said import bounded, record, without_nul
 
 log = get_logger()
 
@@ -43,9 +44,7 @@ _CANCEL_AGAIN_SECONDS = 0.05
 _OUT_OF_MONEY = "Canceled: what the account may spend was used up (insufficient_funds). Add credit and run it again."
 
 _MAX_OUTPUT_BYTES = 32 * 1024 * 1024
-_MAX_METRICS_BYTES = 16 * 1024
 _MAX_ERROR_CHARACTERS = 20_000
-_RESERVED_METRICS = ("predict_time", "total_time", "queue_time", "boot_time", "setup_time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,7 @@ class Runner:
         self.left = asyncio.Event()
         self._call: Kept | None = None
         self._began: float | None = None
+        self._micros: int | None = None
         self._lent: list[str] = []
         self._metrics: dict[str, Any] = {}
         self._stop_reason: FailureCode | str | None = None
@@ -90,6 +90,7 @@ class Runner:
         """Why files that it made are lost; then it has made nothing."""
         self._stop_asked = 0.0
         self._stopping: asyncio.Task | None = None
+        self._allowance: Allowance | None = None
         self._progress: Progress
 
     async def start(self) -> Row | None:
@@ -105,34 +106,45 @@ class Runner:
         return self.row
 
     async def drive(self) -> tuple[Outcome, bool]:
-        """Runs it to its end in the container. Returns how it ended, and whether the container is lost with it."""
-        input = await self._begin() if self._began is None else {}
-        left = self._seconds_allowed() - (monotonic() - self._began)
-        timer = asyncio.get_running_loop().call_later(max(left, 0.0), self._time_out)
-        allowance, keeping = self._allowance()
+        """Runs it to its end in the container, once that has a slot for it. Returns how it ended, and whether the
+        container is lost with it. Raises `TurnMissed`."""
+        input = {} if self.has_begun else await self._prepare()
         try:
-            done = await self._listen(input)
-            micros = int((monotonic() - self._began) * MICROS_PER_SECOND)
+            async with self._seat.container.turn(self.prediction_id):
+                done = await self._run(input)
+        except TurnCalledOff:
+            done = Done("canceled")
+        except HandedOver as handed:
+            await self._stand_still(handed.kept)
         finally:
-            timer.cancel()
-            if keeping is not None:
-                keeping.cancel()
             self._seat.inputs.take_back(self._lent)
             if self._stopping is not None:
                 self._stopping.cancel()
             await self._progress.close()
-        self.outcome = await self._outcome(done, micros)
-        if allowance is not None:
-            await allowance.cover(price_of(self.row, micros, self.outcome.units))
+        # First whoever has waited for the slot.
+        await asyncio.sleep(0)
+        self.outcome = await self._outcome(done)
         return self.outcome, done.container_lost
 
-    async def _begin(self) -> dict[str, Any]:
+    async def _prepare(self) -> dict[str, Any]:
         """Returns the input as the container gets it."""
         if self.row.attempt > 1:
             await self._forget_earlier_attempt()
         input, self._lent = await self._seat.inputs.lend(self.row.account_id, self.row.input, self._seat.input_url)
-        self._began = monotonic()
         return input
+
+    async def _run(self, input: dict[str, Any]) -> Done:
+        self._began = monotonic() if self._began is None else self._began
+        left = self._seconds_allowed() - (monotonic() - self._began)
+        timer = asyncio.get_running_loop().call_later(max(left, 0.0), self._time_out)
+        keeping = self._keep_allowance()
+        try:
+            return await self._listen(input)
+        finally:
+            self._micros = int((monotonic() - self._began) * MICROS_PER_SECOND)
+            timer.cancel()
+            if keeping is not None:
+                keeping.cancel()
 
     # --- from one process to the next ---
 
@@ -157,6 +169,11 @@ class Runner:
             "metrics": self._metrics,
             "lent": self._seat.inputs.lent(self._lent),
         }
+
+    @property
+    def has_begun(self) -> bool:
+        """Otherwise nothing of it was sent to the container."""
+        return self._began is not None
 
     @property
     def may_be_kept(self) -> bool:
@@ -185,12 +202,12 @@ class Runner:
             self._stopping = asyncio.create_task(self._stop())
         return True
 
-    def _allowance(self) -> tuple[Allowance | None, asyncio.Task | None]:
+    def _keep_allowance(self) -> asyncio.Task | None:
         """Keeps money held for it, where its Account may not spend without limit."""
         if self.row.held_nanos is None:
-            return None, None
-        allowance = Allowance(self._resources.database, self.row, self._run_out_of_money)
-        return allowance, asyncio.create_task(allowance.keep(self._began))
+            return None
+        self._allowance = Allowance(self._resources.database, self.row, self._run_out_of_money)
+        return asyncio.create_task(self._allowance.keep(self._began))
 
     def _run_out_of_money(self) -> None:
         log.info("no money left, canceling", prediction=self.prediction_id)
@@ -204,6 +221,8 @@ class Runner:
 
     async def settle(self, outcome: Outcome) -> None:
         """T3, offered until Postgres takes it, or says that it is no longer ours."""
+        if self._allowance is not None:
+            await self._allowance.cover(price_of(self.row, self._micros, outcome.units))
         deadline = monotonic() + _SETTLE_FOR_SECONDS
         pauses = iter(_SETTLE_PAUSE_SECONDS)
         pause = 0.0
@@ -261,22 +280,26 @@ class Runner:
                     return event
                 await self._take_in(event)
         except HandedOver as handed:
-            self._call = handed.kept
-            self.left.set()
-            # Whoever goes on is another process; here nothing of it may end.
-            await asyncio.get_running_loop().create_future()
+            await self._stand_still(handed.kept)
         raise AssertionError("a container's events end with Done")
+
+    async def _stand_still(self, call: Kept | None) -> NoReturn:
+        """Whoever goes on is another process; here nothing of it may end."""
+        self._call = call
+        self.left.set()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("what stands still does not go on")
 
     async def _take_in(self, event: Event) -> None:
         match event:
             case Started():
                 self.was_taken = True
             case Output(chunk=chunk):
-                self._progress.add_chunk(_without_nul(await self._as_references(chunk)))
+                self._progress.add_chunk(without_nul(await self._as_references(chunk)))
             case Log(text=text):
-                self._progress.add_log(_without_nul(text))
+                self._progress.add_log(without_nul(text))
             case Metric(name=name, value=value, mode=mode):
-                _record(self._metrics, name, value, mode)
+                record(self._metrics, name, value, mode)
         if self._progress.is_stale:
             self.cancel("stale")
         if self._unkept is not None:
@@ -291,8 +314,8 @@ class Runner:
             self._unkept = self._unkept or error
             return None
 
-    async def _outcome(self, done: Done, micros: int) -> Outcome:
-        progress, metrics = self._progress, {**self._metrics, **done.metrics}
+    async def _outcome(self, done: Done) -> Outcome:
+        progress, micros, metrics = self._progress, self._micros, {**self._metrics, **done.metrics}
         output = await self._output(done, progress)
         status, error, code = self._verdict(done)
         if self._unkept is not None:
@@ -301,16 +324,17 @@ class Runner:
             status, code, output = PredictionStatus.FAILED, FailureCode.MODEL, None
             error = f"The output is larger than {_MAX_OUTPUT_BYTES} bytes; return large results as files."
         await progress.tell_whole(output)
+        # What we could not keep is not, nor what never had its turn.
+        is_paid_for = code is not FailureCode.STORE and micros is not None
         return Outcome(
             status=status,
             output=output,
-            error=error and _without_nul(error)[:_MAX_ERROR_CHARACTERS],
+            error=error and without_nul(error)[:_MAX_ERROR_CHARACTERS],
             failure_code=code,
             logs=progress.logs,
-            metrics={**_bounded(metrics), "predict_time": micros / MICROS_PER_SECOND},
-            # What we could not keep is not paid for.
-            micros=None if code is FailureCode.STORE else micros,
-            units=None if code is FailureCode.STORE else self._units(status, metrics),
+            metrics={**bounded(metrics), "predict_time": (micros or 0) / MICROS_PER_SECOND},
+            micros=micros if is_paid_for else None,
+            units=self._units(status, metrics) if is_paid_for else None,
         )
 
     def _units(self, status: PredictionStatus, metrics: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -324,7 +348,7 @@ class Runner:
             return progress.output
         if done.status == "succeeded" and progress.is_all_of(done.output):
             return progress.said
-        return _without_nul(await self._as_references(done.output))
+        return without_nul(await self._as_references(done.output))
 
     def _verdict(self, done: Done) -> tuple[PredictionStatus, str | None, FailureCode | None]:
         if self._unkept is not None:
@@ -348,30 +372,3 @@ class Runner:
 
     def _is_past_deadline(self) -> bool:
         return self._seconds_allowed() < self._seat.version.timeout_seconds
-
-
-def _record(metrics: dict[str, Any], name: str, value: Any, mode: str) -> None:
-    match mode:
-        case "incr" if isinstance(metrics.get(name, 0), (int, float)) and isinstance(value, (int, float)):
-            metrics[name] = metrics.get(name, 0) + value
-        case "append":
-            metrics[name] = [*metrics.get(name, []), value]
-        case _:
-            metrics[name] = value
-
-
-def _bounded(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What the model counted, unless it is too much; the platform's own names are the platform's."""
-    kept = {name: value for name, value in metrics.items() if name not in _RESERVED_METRICS}
-    return _without_nul(kept) if len(orjson.dumps(kept)) <= _MAX_METRICS_BYTES else {}
-
-
-def _without_nul(value: Any) -> Any:
-    """Postgres keeps no NUL characters, and no model needs them."""
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd") if "\x00" in value else value
-    if isinstance(value, list):
-        return [_without_nul(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
-    return value

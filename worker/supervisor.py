@@ -17,12 +17,14 @@ from core.clock import monotonic
 from core.errors import MillraceError
 from core.lifecycle import FailureCode, InstanceStatus, PredictionStatus
 from core.log import get_logger
+from core.money.pricing import MICROS_PER_SECOND
 from core.predictions import Outcome
 from core.schema import output_kind
 from core.usage.instance_time import Counters
 from worker.booting import Boot, CalledOff
-from worker.cog import SetupFailed
+from worker.cog import SetupFailed, TurnMissed
 from worker.observed import ObservedState
+from worker.pace import Pace
 from worker.place import ContainerLost, Place, Surroundings
 from worker.runner import Runner, Seat
 from worker.runtimes.base import ArtifactUnavailable, Container
@@ -56,7 +58,8 @@ class InstanceSupervisor:
         self._database = around.resources.database
         self._redis = around.resources.redis
         self._actor = events.node(around.resources.settings.node)
-        self._taking = Taking(self._redis, row.target, row.slots, self._begin)
+        self._pace = Pace()
+        self._taking = Taking(self._redis, row.target, row.slots, self._begin, self._takes_ahead)
         self._tasks: dict[asyncio.Task, Runner] = {}
         self._life: asyncio.Task | None = None
         self._is_up = self._leaves = self._ends = False
@@ -248,6 +251,11 @@ class InstanceSupervisor:
         if prediction_id not in self.runners:  # Queued again while its start was under way.
             self._run(Runner(self._around.resources, self._seat(), prediction_id))
 
+    def _takes_ahead(self) -> bool:
+        """Several slots keep the container at work between two runs of one of them. What may not run again is not
+        promised to a container that may end before its turn."""
+        return self._row.slots == 1 and self._version.allows_retry and self._pace.is_quick
+
     def _run(self, runner: Runner) -> None:
         self._taking.free -= 1
         self._has_worked = True
@@ -285,14 +293,22 @@ class InstanceSupervisor:
             if runner.row is None and await runner.start() is None:
                 return None, False
             with self._stopwatch.running():
-                return await runner.drive()
+                outcome, container_lost = await runner.drive()
+            if outcome.micros is not None:
+                self._pace.note(outcome.micros / MICROS_PER_SECOND)
+            return outcome, container_lost
+        except TurnMissed as missed:
+            self._pace.note(missed.seconds)
+            await self._interrupt(runner, "the one before it took longer than usual")
+            return None, False
         finally:
             self._taking.freed()
 
     async def _interrupt(self, runner: Runner, reason: str) -> None:
         values = (runner.prediction_id, runner.row.attempt, self._version.allows_retry)
         async with self._database.transaction() as tx:
-            await predictions.interrupt(tx, *values, actor=self._actor, reason=reason)
+            has_begun = runner.has_begun
+            await predictions.interrupt(tx, *values, actor=self._actor, reason=reason, has_begun=has_begun)
 
     async def _watch(self) -> None:
         self._lose(await until_lost(self.id, self._boot, lambda: not self.runners))
@@ -325,6 +341,9 @@ class InstanceSupervisor:
         values: dict[str, Any] = {"reason": reason}
         if logs:
             values["setup_logs"] = logs
+        if self._killed_for is not None:
+            # We ended it ourselves, which is no sign that the next one will not stay.
+            values["is_wanted"] = False
         for status in (InstanceStatus.STARTING, InstanceStatus.READY, InstanceStatus.DRAINING, InstanceStatus.PENDING):
             if await self._observed.move(status, InstanceStatus.FAILED, **values):
                 return

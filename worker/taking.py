@@ -22,13 +22,25 @@ _STOP_SECONDS = 2.0
 
 
 class Taking:
-    """`free` is the number of free slots; whoever begins a prediction takes one, whoever ends it calls `freed`."""
+    """`free` is the number of free slots; whoever begins a prediction takes one, whoever ends it calls `freed`.
 
-    def __init__(self, redis: Redis, target: str, slots: int, begin: Callable[[str], None]) -> None:
+    Where it `takes_ahead`, one more is taken as another begins, if one waits then: whoever is idle is quicker.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        target: str,
+        slots: int,
+        begin: Callable[[str], None],
+        takes_ahead: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.free = slots
         self._redis = redis
         self._target = target
         self._begin = begin
+        self._takes_ahead = takes_ahead
+        self._has_begun = False
         self._slot_freed = asyncio.Event()
         self._stopped = False
         self._task: asyncio.Task | None = None
@@ -36,6 +48,8 @@ class Taking:
 
     def freed(self) -> None:
         self.free += 1
+        # It is that of one taken ahead now, where there is one.
+        self._has_begun = True
         self._slot_freed.set()
 
     async def run(self) -> None:
@@ -68,18 +82,25 @@ class Taking:
                 if monotonic() - announced > queue.SERVING_SECONDS / 3:
                     await queue.announce(self._redis, self._target)
                     announced = monotonic()
-                if not self.free:
+                if self.free > 0:
+                    await self._fill()
+                elif self.free == 0 and self._has_begun and self._takes_ahead():
+                    self._has_begun = False
+                    await self._take(1)
+                else:
                     self._slot_freed.clear()
                     await self._wait(self._slot_freed.wait())
-                if not await self._take() and not self._stopped:
-                    await self._wait(queue.wait(self._redis, self._target))
             except (RedisError, OSError) as error:
                 log.warning("queue not answering", target=self._target, error=str(error))
                 await self._wait(asyncio.sleep(_RETRY_SECONDS))
 
-    async def _take(self) -> bool:
-        """False: there was less than wanted, so the queue is empty, and rings when it is not."""
-        wanted = self.free
+    async def _fill(self) -> None:
+        self._has_begun = True
+        # Less than wanted: the queue is empty, and rings when it is not.
+        if not await self._take(self.free) and not self._stopped:
+            await self._wait(queue.wait(self._redis, self._target))
+
+    async def _take(self, wanted: int) -> bool:
         ids = await queue.take(self._redis, self._target, wanted)
         for id in ids:
             self._begin(id)

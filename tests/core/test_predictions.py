@@ -43,9 +43,9 @@ async def cancel(scene: Scene, id: str) -> str:
         return (await predictions.cancel(tx, scene.account.id, id)).status
 
 
-async def interrupt(scene: Scene, row: Row, allows_retry: bool = True) -> None:
+async def interrupt(scene: Scene, row: Row, allows_retry: bool = True, **known: bool) -> None:
     async with scene.resources.database.transaction() as tx:
-        await predictions.interrupt(tx, row.id, row.attempt, allows_retry)
+        await predictions.interrupt(tx, row.id, row.attempt, allows_retry, **known)
 
 
 async def now(scene: Scene, id: str) -> Row:
@@ -164,6 +164,18 @@ async def test_whoever_ran_it_first_writes_nothing_once_another_runs_it(scene: S
     assert await finish(scene, first) == "stale"
     assert await finish(scene, second) == "finished"
     assert await counts(scene, first.id) == (1, 2, 0)
+
+
+async def test_what_never_began_waits_again_however_often_and_before_the_others_of_its_account(scene: Scene) -> None:
+    row = await running(scene)
+    other = await add_prediction(scene.resources.database, scene.account.id, scene.runnable)
+    for _ in range(predictions.MAX_ATTEMPTS + 1):
+        await queue.remove_many(scene.resources.redis, [(row.target, row.account_id, row.id)])
+        await interrupt(scene, row, allows_retry=False, has_begun=False)
+        assert await queue.take(scene.resources.redis, row.target, 2) == [row.id, other.id]
+        await queue.push(scene.resources.redis, other.target, other.account_id, other.id)
+        row = await start(scene, row.id)
+    assert await finish(scene, row) == "finished"
 
 
 async def test_what_had_been_said_survives_an_interruption_and_is_free(scene: Scene) -> None:

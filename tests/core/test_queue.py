@@ -53,6 +53,17 @@ async def test_pushing_twice_is_pushing_once(redis: Redis, target: str) -> None:
     assert await queue.take(redis, target, 5) == ["1", "2"]
 
 
+async def test_what_is_put_back_is_the_first_of_its_account_and_no_new_arrival(redis: Redis, target: str) -> None:
+    for number in range(3):
+        await queue.push(redis, target, "a", f"a{number}")
+    assert await queue.take(redis, target, 1) == ["a0"]
+    await queue.push(redis, target, "b", "b0")
+    await queue.put_back(redis, target, "a", "a0", Priority.NORMAL)
+    assert await queue.take(redis, target, 9) == ["a0", "b0", "a1", "a2"]
+    arrived = (await queue.arrivals(redis, [target]))[target]
+    assert len(arrived) == 4
+
+
 async def test_what_was_taken_may_come_back(redis: Redis, target: str) -> None:
     await queue.push(redis, target, "a", "1")
     await queue.take(redis, target, 1)

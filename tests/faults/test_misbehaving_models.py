@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from core import crashes
 from core.lifecycle import FailureCode
 from tests.faults.load import rows_of, until
 from tests.support.client import FINISH_SECONDS
@@ -87,6 +88,11 @@ async def test_a_model_that_ignores_cancel_is_ended_after_the_grace(platform: Pl
     ended = await platform.client.finished(created["id"])
     assert (ended["status"], ended["error"]) == ("canceled", None)
     second = await _next_one_runs(platform)
+    [row] = await rows_of(platform, [created["id"]])
+    async with platform.resources.database.autocommit() as tx:
+        died = await crashes.of(tx, [row.version_id], 3600.0)
+    # We have ended it ourselves: nobody else is to wait longer for that.
+    assert row.instance_id not in {instance.id for instance in died}
     await check_invariants(platform, [created["id"], second["id"]])
 
 

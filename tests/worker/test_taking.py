@@ -84,3 +84,53 @@ async def test_a_slot_that_is_freed_is_used(resources: Resources, target: str) -
             await asyncio.sleep(0.01)
     await stopped(taking, running)
     assert begun == [f"{target}-{number}" for number in range(COUNT)]
+
+
+class Slot:
+    """One slot, and what has begun in it or waits for it."""
+
+    def __init__(self, resources: Resources, target: str, takes_ahead: bool = True) -> None:
+        self.begun: list[str] = []
+        self.taking = Taking(resources.redis, target, 1, self._begin, lambda: takes_ahead)
+        self.running = asyncio.create_task(self.taking.run())
+
+    def _begin(self, id: str) -> None:
+        self.taking.free -= 1
+        self.begun.append(id)
+
+    async def has(self, count: int) -> None:
+        async with asyncio.timeout(30):
+            while len(self.begun) < count:  # noqa: ASYNC110 - a list announces nothing
+                await asyncio.sleep(0.01)
+        # More would come at once.
+        await asyncio.sleep(0.1)
+        assert len(self.begun) == count
+
+
+async def test_where_it_takes_ahead_one_more_is_in_hand_and_never_two(resources: Resources, target: str) -> None:
+    slot = Slot(resources, target)
+    for ended in range(COUNT - 1):
+        await slot.has(ended + 2)
+        slot.taking.freed()
+    await stopped(slot.taking, slot.running)
+    assert slot.begun == [f"{target}-{number}" for number in range(COUNT)]
+
+
+async def test_where_it_does_not_none_is(resources: Resources, target: str) -> None:
+    slot = Slot(resources, target, takes_ahead=False)
+    for ended in range(COUNT):
+        await slot.has(ended + 1)
+        slot.taking.freed()
+    await stopped(slot.taking, slot.running)
+
+
+async def test_what_comes_while_one_runs_is_left_to_whoever_is_idle(resources: Resources) -> None:
+    """It looks ahead as a run begins, and only then."""
+    target = f"target-{new_id()}"
+    await queue.push(resources.redis, target, "account", "first")
+    slot = Slot(resources, target)
+    await slot.has(1)
+    await queue.push(resources.redis, target, "account", "second")
+    await slot.has(1)
+    assert await left(resources.redis, target) == {"second"}
+    await stopped(slot.taking, slot.running)

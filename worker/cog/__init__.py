@@ -9,5 +9,16 @@ from worker.cog.health import Health
 from worker.cog.hooks import HookInbox
 from worker.cog.leaving import HandedOver, Kept
 from worker.cog.outcome import wants_files_inline
+from worker.cog.turns import TurnCalledOff, TurnMissed
 
-__all__ = ["CogContainer", "HandedOver", "Health", "HookInbox", "Kept", "SetupFailed", "wants_files_inline"]
+__all__ = [
+    "CogContainer",
+    "HandedOver",
+    "Health",
+    "HookInbox",
+    "Kept",
+    "SetupFailed",
+    "TurnCalledOff",
+    "TurnMissed",
+    "wants_files_inline",
+]

@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from worker.cog.health import Health, parse, unreachable
 from worker.cog.hooks import Hook, HookInbox, Progress, Silence
 from worker.cog.leaving import HandedOver, Kept, Line, Told
 from worker.cog.stream import translate
+from worker.cog.turns import Turns
 from worker.events import Done, Event, Started
 
 # Cog answers while its worker checks the model's own healthcheck(), for which it allows 5 s.
@@ -31,6 +32,8 @@ READY_POLL_SECONDS = (0.01, 0.1)
 # Cog answers the last prediction before it frees the slot, mostly under 5 ms before.
 BUSY_RETRY_SECONDS = 2.0
 BUSY_PAUSE_SECONDS = (0.001, 0.005)
+# Only what is taken where runs are short waits for a turn. If one of them is not, others may have a free slot.
+TURN_SECONDS = 1.0
 # A model may be silent for hours: ask the container whether it is still at it.
 SILENT_SECONDS = 1.0
 
@@ -65,8 +68,10 @@ class CogContainer:
         self._session = session
         self._hooks = hooks
         self._slots = slots
+        self._turns = Turns(slots)
         self._output_type = outcome.OutputType(output_schema)
         self._open: set[Exchange] = set()
+        self._dialed: dict[str, Exchange] = {}
         self._leaves = False
         # Until health says more: the older way works with every Cog.
         self._streams = False
@@ -114,6 +119,19 @@ class CogContainer:
             await asyncio.sleep(pause)
             pause = min(pause * 1.1, slowest)
 
+    @asynccontextmanager
+    async def turn(self, prediction_id: str) -> AsyncIterator[None]:
+        """To be held around `predict`: where the container is full, its turn comes as soon as a slot is free.
+
+        Raises `TurnMissed`, `TurnCalledOff` after `cancel`, and `HandedOver` after `leave`.
+        """
+        try:
+            async with self._turns.turn(prediction_id, TURN_SECONDS, lambda: self._dial(prediction_id)):
+                yield
+        finally:
+            if unused := self._dialed.pop(prediction_id, None):
+                unused.close()
+
     def predict(self, prediction_id: str, input: Mapping[str, Any], kept: Kept | None = None) -> AsyncIterator[Event]:
         """`Started` when the container takes it, `Done` last. A `Done` alone: it never began, as far as we know.
 
@@ -131,6 +149,7 @@ class CogContainer:
         """Each prediction that it runs ends with `HandedOver` as soon as it can; to be called until all have."""
         self._leaves = True
         self._hooks.leave()
+        self._turns.end(lambda: HandedOver(None))
         for exchange in self._open:
             exchange.leave()
 
@@ -145,7 +164,7 @@ class CogContainer:
 
     async def cancel(self, prediction_id: str) -> bool:
         """Ask for it to stop; False if the container does not know it, or does not answer."""
-        return await self._post(f"/predictions/{prediction_id}/cancel")
+        return self._turns.call_off(prediction_id) or await self._post(f"/predictions/{prediction_id}/cancel")
 
     async def shutdown(self) -> bool:
         """Ask the container to exit; it is the runtime that makes sure."""
@@ -265,11 +284,24 @@ class CogContainer:
     async def _connect(self, prediction_id: str, body: bytes, header: str, line: Line | None) -> Exchange:
         if self._leaves:
             raise HandedOver(None)
-        exchange = await (Exchange.resume(line) if line else Exchange.connect(self._host, self._port))
+        exchange = await (Exchange.resume(line) if line else self._dialed_or_new(prediction_id))
         self._open.add(exchange)
         if line is None:
             exchange.send(self._host, prediction_id, body, header)
         return exchange
+
+    async def _dial(self, prediction_id: str) -> None:
+        """So that whoever waits for a turn need not connect then."""
+        with suppress(Broken):  # It will be tried again, and then somebody is told.
+            self._dialed[prediction_id] = await Exchange.connect(self._host, self._port)
+
+    async def _dialed_or_new(self, prediction_id: str) -> Exchange:
+        dialed = self._dialed.pop(prediction_id, None)
+        if dialed is not None and not dialed.is_over:
+            return dialed
+        if dialed is not None:
+            dialed.close()
+        return await Exchange.connect(self._host, self._port)
 
     def _close(self, exchange: Exchange) -> None:
         self._open.discard(exchange)

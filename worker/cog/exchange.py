@@ -108,6 +108,11 @@ class Exchange:
         head = REQUEST.format(id=prediction_id, host=host, header=header, length=len(body))
         self._writer.write(head.encode() + body)
 
+    @property
+    def is_over(self) -> bool:
+        """The other end has closed it."""
+        return self._reader.at_eof() or self._writer.transport.is_closing()
+
     async def accepted(self) -> None:
         """Raises Refused, Broken or Left."""
         if self._is_accepted:
