@@ -5,6 +5,7 @@ Decides only: it writes rows and rings bells, and never touches a container.
 
 import asyncio
 import signal
+from collections.abc import Sequence
 
 import uvloop
 from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
@@ -65,7 +66,7 @@ class Scheduler:
         log.info("leading")
 
     async def _sweep_for_ever(self, connection: AsyncConnection) -> None:
-        woken = True
+        woken = False
         while True:
             # The lock lives as long as this connection: as long as it answers, nobody else leads.
             await self._scalar(connection, "SELECT 1")
@@ -73,11 +74,20 @@ class Scheduler:
             woken = await self._wake()
 
     async def _pass(self, woken: bool) -> None:
-        """Runs what is due. A sweep that breaks keeps no other from its turn."""
+        """Runs what is due, and what is to be woken before the rest, whenever somebody rings. A sweep that breaks keeps
+        no other from its turn."""
         moment = monotonic()
         context = Context(self._resources, self._jobs, moment - self._healthy_since)
-        due = [sweep for sweep in SWEEPS if moment >= self._due.get(sweep.name, 0.0) or (woken and sweep.wakes)]
-        if all([await self._run_sweep(sweep, context, moment) for sweep in due]):
+        due = [sweep for sweep in SWEEPS if moment >= self._due.get(sweep.name, 0.0)]
+        if woken:
+            due = _woken_first(due)
+        whole = True
+        while due:
+            sweep = due.pop(0)
+            whole &= await self._run_sweep(sweep, context, moment)
+            if due and not sweep.wakes and await self._is_rung():
+                due = _woken_first(due)
+        if whole:
             self._failures = 0
 
     async def _run_sweep(self, sweep: Sweep, context: Context, moment: float) -> bool:
@@ -100,6 +110,13 @@ class Scheduler:
             await asyncio.sleep(_PASS_SECONDS)
             return False
 
+    async def _is_rung(self) -> bool:
+        """Somebody has rung in the meantime."""
+        try:
+            return await self._resources.redis.lpop(SCHEDULER_BELL) is not None
+        except (RedisError, OSError):
+            return False  # It is waited for again, and said then.
+
     def _stumble(self, where: str, error: Exception) -> None:
         if not isinstance(error, SQLAlchemyError) or (isinstance(error, OperationalError) and not _is_answer(error)):
             # The database is away, however long, and with it every node's way to report: to start afresh helps nobody.
@@ -114,6 +131,11 @@ class Scheduler:
     @staticmethod
     async def _scalar(connection: AsyncConnection, statement: str) -> object:
         return (await connection.execute(text(statement))).scalar()
+
+
+def _woken_first(due: Sequence[Sweep]) -> list[Sweep]:
+    """Somebody waits for these."""
+    return [*(sweep for sweep in SWEEPS if sweep.wakes), *(sweep for sweep in due if not sweep.wakes)]
 
 
 def _is_answer(error: OperationalError) -> bool:

@@ -12,8 +12,10 @@ import orjson
 import pytest
 from sqlalchemy import text
 
+from core.redis import SCHEDULER_BELL, ring
 from core.resources import Resources, open_resources
 from core.settings import Settings
+from scheduler import main
 from scheduler.main import Scheduler
 from scheduler.sweeps import SWEEPS, Sweep
 from scheduler.sweeps.base import Context
@@ -130,6 +132,30 @@ async def test_a_sweep_that_breaks_keeps_no_other_from_its_turn(
             async with resources.database.transaction() as tx:
                 await tx.execute(text("ALTER TABLE nodes RENAME COLUMN boot_id_away TO boot_id"))
         assert set(scheduler._due) == {sweep.name for sweep in SWEEPS}
+
+
+async def test_who_rings_waits_for_no_more_than_the_sweep_that_runs(
+    settings: Settings, resources: Resources, monkeypatch: pytest.MonkeyPatch, clean_database: None
+) -> None:
+    ran: list[str] = []
+
+    def sweep(name: str, *, wakes: bool = False, rings: bool = False) -> Sweep:
+        async def run(context: Context) -> None:
+            ran.append(name)
+            if rings:
+                await ring(context.resources.redis, SCHEDULER_BELL)
+
+        return Sweep(name, 60.0, run, wakes)
+
+    tidying = [sweep("first"), sweep("second", rings=True), sweep("third"), sweep("last")]
+    monkeypatch.setattr(main, "SWEEPS", [*tidying[:2], sweep("decides", wakes=True), *tidying[2:]])
+    async with open_resources(settings) as own:
+        await own.redis.delete(SCHEDULER_BELL)
+        await Scheduler(own)._pass(woken=False)
+        assert ran == ["first", "second", "decides", "third", "last"]
+        ran.clear()
+        await Scheduler(own)._pass(woken=True)
+        assert ran == ["decides", "first", "second", "decides", "third", "last"]
 
 
 @pytest.mark.parametrize(
