@@ -28,8 +28,9 @@ _PHASES = ("queue_time", "pull_time", "create_time", "boot_time", "setup_time")
 
 async def busy_share(caller: Caller, model: str, count: int) -> float:
     """Of the time from the first run's beginning to the last one's end, what the device was at work for; one slot."""
-    await caller.many(model, _PREDICT_MILLISECONDS, _AT_ONCE, 1)
-    runs = [one["output"] for one in await caller.many(model, _PREDICT_MILLISECONDS, count, _AT_ONCE)]
+    slot = await caller.one_slot(model)
+    await caller.many(slot, _PREDICT_MILLISECONDS, 2 * _AT_ONCE, 1)
+    runs = [one["output"] for one in await caller.many(slot, _PREDICT_MILLISECONDS, count, _AT_ONCE)]
     wall = max(run["ended"] for run in runs) - min(run["began"] for run in runs)
     return sum(run["busy_seconds"] for run in runs) / wall
 
@@ -55,6 +56,14 @@ async def swaps(caller: Caller, models: Sequence[str], rounds: int) -> tuple[Tab
     table.add_section()
     table.add_row("median", f"{statistics.median(waits):.2f}")
     return table, most
+
+
+async def _without_device(arguments: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="millrace-bench-gpu-") as folder:
+        model = projects.write_stand_in(Path(folder))
+        with running(Path(folder), arguments.port) as instance:
+            share = await busy_share(Caller(instance), model, arguments.calls)
+    Console().print(f"Busy share of what stands in for a device, {arguments.calls} runs of 50 ms: {share:.3f}")
 
 
 async def _main(arguments: argparse.Namespace) -> None:
@@ -84,4 +93,6 @@ if __name__ == "__main__":
     parser.add_argument("--metered", type=int, default=4, help="runs of 5 s")
     parser.add_argument("--rounds", type=int, default=3, help="swaps of each model")
     parser.add_argument("--torch-from", type=Path, help="folder to import torch from, where none can be installed")
-    uvloop.run(_main(parser.parse_args()))
+    parser.add_argument("--stand-in", action="store_true", help="busy share alone, of a model that sleeps")
+    given = parser.parse_args()
+    uvloop.run(_without_device(given) if given.stand_in else _main(given))

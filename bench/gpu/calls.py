@@ -17,8 +17,21 @@ _END_SECONDS = 600
 class Caller:
     instance: Instance
 
+    async def one_slot(self, model: str) -> str:
+        """A Deployment of it that has one Instance, named as `many` takes it."""
+        connection = await Connection.open(self.instance.url)
+        _, text = await connection.get(f"/v1/models/millrace/{model}", self._token)
+        version = orjson.loads(text)["latest_version"]
+        hardware = orjson.loads((await connection.get("/v1/hardware", self._token))[1])[0]["sku"]
+        wanted = {"name": f"{model}-alone", "model": f"millrace/{model}", "version": version["id"]}
+        wanted |= {"hardware": hardware, "min_instances": 0, "max_instances": 1}
+        status, made = await connection.post("/v1/deployments", wanted, self._token)
+        assert status == 200, made
+        connection.close()
+        return f"deployments/{made['owner']}/{made['name']}"
+
     async def many(self, model: str, milliseconds: int, count: int, at_once: int) -> list[dict[str, Any]]:
-        """So many predictions, as they end; `at_once` of them are always under way."""
+        """So many predictions of a model, or of a Deployment, as they end; `at_once` are always under way."""
         left = iter(range(count))
         ended: list[dict[str, Any]] = []
 
@@ -37,9 +50,11 @@ class Caller:
         return ended
 
     async def _run(self, connection: Connection, model: str, milliseconds: int) -> dict[str, Any]:
-        token = {"Authorization": f"Bearer {self.instance.token}"}
-        body = {"version": f"millrace/{model}", "input": {"milliseconds": milliseconds}}
-        status, answer = await connection.post("/v1/predictions", body, {**token, "Prefer": "wait=60"})
+        token, input = self._token, {"milliseconds": milliseconds}
+        path, body = "predictions", {"version": f"millrace/{model}", "input": input}
+        if model.startswith("deployments/"):
+            path, body = f"{model}/predictions", {"input": input}
+        status, answer = await connection.post(f"/v1/{path}", body, {**token, "Prefer": "wait=60"})
         assert status in (201, 202), answer
         while answer["completed_at"] is None:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -47,3 +62,7 @@ class Caller:
             answer = orjson.loads(text)
         assert answer["status"] == "succeeded", answer
         return answer
+
+    @property
+    def _token(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.instance.token}"}

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 _BUSY = Path(__file__).parent / "models" / "busy"
+_STAND_IN = Path(__file__).parent / "models" / "stand_in"
 #: Of a GPU's memory: two of them are more than it has.
 _SHARE = 0.6
 _CPU_BYTES = 64 * 1024 * 1024
@@ -23,6 +24,12 @@ def write(folder: Path, count: int, torch_from: Path | None) -> list[str]:
             (project / "torch.txt").write_text(str(torch_from))
             (project / "requirements.txt").write_text("")
     return names
+
+
+def write_stand_in(folder: Path) -> str:
+    """Name of a model that needs no device."""
+    shutil.copytree(_STAND_IN, folder / "stand-in", ignore=shutil.ignore_patterns("__pycache__"))
+    return "stand-in"
 
 
 def gpu_memory() -> list[tuple[int, int]]:
