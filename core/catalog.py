@@ -5,6 +5,7 @@ What owners do with their Models is in `core/people/ownership.py`, and what is d
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -259,6 +260,16 @@ async def to_prepare(tx: Transaction) -> list[str]:
 async def get_version(tx: Transaction, id: str) -> Row | None:
     """A Version as the platform sees it, whoever owns it, deleted or not."""
     return await tx.first(select(Version).where(Version.id == id))
+
+
+#: Long, and of no use to whoever finds a place for it.
+_LONG = ("config", "openapi_schema")
+_TRAITS = tuple(column for column in Version.__table__.c if column.name not in _LONG)
+
+
+async def version_traits(tx: Transaction, ids: Collection[str]) -> dict[str, Row]:
+    """What is to be known of each to give it a place, deleted or not, without what makes a row long."""
+    return {row.id: row for row in await tx.all(select(*_TRAITS).where(one_of(Version.id, ids)))}
 
 
 async def versions_by_id(tx: Transaction, ids: list[str]) -> dict[str, Row]:

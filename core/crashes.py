@@ -47,6 +47,8 @@ async def of(tx: Transaction, version_ids: Collection[str], seconds: float) -> S
             Instance.id,
             Instance.version_id,
             Instance.hardware_sku,
+            Instance.node_id,
+            Instance.gpu_uuids,
             reason.label("reason"),
             func.coalesce(Instance.last_active_at > Instance.ready_at, False).label("has_worked"),
             func.extract("epoch", func.now() - Instance.ended_at).label("seconds_ago"),

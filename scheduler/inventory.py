@@ -45,9 +45,17 @@ def need(world: World, target: Target, missing: int) -> Need:
         node_labels=frozenset(version.node_labels.items()),
         shares_gpu=version.shares_gpu,
         peak_bytes=version.peak_bytes,
-        worth=target.worth or math.inf,
+        worth=_worth(target),
+        avoids=frozenset(id for row in target.crashes for id in (row.node_id, *row.gpu_uuids)),
         is_spread=target.deployment_id is not None and target.bounds.minimum > 1,
     )
+
+
+def _worth(target: Target) -> float:
+    """Nobody makes room again and again for what is kept warm, called by nobody, and dies."""
+    if target.crashes and not target.waiting:
+        return 0.0
+    return target.worth or math.inf
 
 
 def node(row: Row) -> NodeState:

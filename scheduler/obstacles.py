@@ -36,8 +36,8 @@ class Obstacle:
     """Whose logs they are to see."""
 
 
-def obstacle(target: Target, version: Row, crashes: Sequence[Row]) -> Obstacle | None:
-    """To a target that wants an Instance. `crashes`: of its Version, see core/crashes.py."""
+def obstacle(target: Target, version: Row) -> Obstacle | None:
+    """To a target that wants an Instance, whose `crashes` are known."""
     if version.status == VersionStatus.PREPARING:
         return Obstacle(f"Version {version.id[:12]} is being prepared: its environment is not ready yet.")
     if version.status == VersionStatus.FAILED:
@@ -45,7 +45,7 @@ def obstacle(target: Target, version: Row, crashes: Sequence[Row]) -> Obstacle |
     if target.is_unfunded and not target.instances:
         return Obstacle(UNFUNDED)
     longest = LONGEST_PAUSE_SECONDS if target.waiting else LONGEST_UNASKED_PAUSE_SECONDS
-    return _crash_loop(_in_a_row(crashes, CRASH_LOOP_GAP_SECONDS + version.setup_timeout_seconds), longest)
+    return _crash_loop(target.crashes, longest)
 
 
 def pause(failures: int, longest: float = LONGEST_PAUSE_SECONDS) -> float:
@@ -53,7 +53,9 @@ def pause(failures: int, longest: float = LONGEST_PAUSE_SECONDS) -> float:
     return min(FIRST_PAUSE_SECONDS * 2 ** (failures - 1), longest)
 
 
-def _in_a_row(crashes: Sequence[Row], gap_seconds: float) -> list[Row]:
+def in_a_row(crashes: Sequence[Row], version: Row) -> list[Row]:
+    """Those since the last long pause, of what `core.crashes.of` says."""
+    gap_seconds = CRASH_LOOP_GAP_SECONDS + version.setup_timeout_seconds
     row, newer = [], 0.0
     for crash in crashes:
         ago = float(crash.seconds_ago)

@@ -3,7 +3,7 @@
 Reads, and decides nothing beyond those bounds.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from redis.asyncio import Redis
@@ -57,6 +57,8 @@ class Target:
     """How long ago it was called, newest first."""
     worth: float = 0.0
     """That of an Instance for a call that is foretold; 0: none is, or it is not to boot yet."""
+    crashes: Sequence[Row] = ()
+    """Containers that died one after the other, the newest first; see core/crashes.py."""
     is_unfunded: bool = False
     """Whoever pays for the time of its Instances has no money for another one."""
 
@@ -118,7 +120,7 @@ class World:
         world._keep_back(await concurrency.kept_back(tx, settings.account_concurrency))
         world.nodes = await fleet.live_nodes(tx)
         version_ids = {target.version_id for target in world.targets.values()}
-        world.versions = await catalog.versions_by_id(tx, list(version_ids))
+        world.versions = await catalog.version_traits(tx, version_ids)
         world.hardware = {row.sku: row for row in await catalog.list_hardware(tx)}
         world._pin()
         world._stop_growing(await instance_owners.unfunded(tx, world._growing(), settings.bill_instances))
@@ -161,7 +163,7 @@ class World:
         moment = monotonic()
         due = {beat.name: beat for beat in foresight.due(moment) if beat.name not in self.targets}
         asked = [Wanted(beat.name, beat.version_id, beat.hardware_sku, None) for beat in due.values()]
-        known = await catalog.versions_by_id(tx, [beat.version_id for beat in due.values()]) if due else {}
+        known = await catalog.version_traits(tx, [beat.version_id for beat in due.values()]) if due else {}
         paid = await instance_owners.billed(tx, asked, bill_instances)
         for name, beat in due.items():
             if name not in paid and beat.version_id in known:

@@ -5,7 +5,7 @@ Knows nothing of who must go, see `clearing.py`, and of sentences, see `refusals
 
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 
 from scheduler.placement.nouns import Assignment, Device, Held, Need, NodeState
 
@@ -188,8 +188,8 @@ class Board:
         reserved = None
         if need.gpu_count:
             free = place.free[need.gpu_model]
-            uuids = tuple(free[: need.gpu_count])
-            del free[: need.gpu_count]
+            uuids = tuple(sorted(free, key=need.avoids.__contains__)[: need.gpu_count])
+            place.free[need.gpu_model] = [uuid for uuid in free if uuid not in uuids]
             if place.may_share(need):
                 reserved = self._open_up(need, place, uuids[0])
         self._taken(need, place)
@@ -249,17 +249,24 @@ class Board:
         return None
 
     def _choose(self, need: Need, pool: Pool) -> Place | None:
+        """Rather not where its containers died, whatever else speaks for it."""
+        avoided = {self.places[id] for id in need.avoids if id in self.places}
+        best = self._choose_among(need, pool, avoided)
+        return self._choose_among(need, pool, ()) if best is None and avoided else best
+
+    def _choose_among(self, need: Need, pool: Pool, without: Collection[Place]) -> Place | None:
         """Packed tightly: where the Version is already, or its artifact, else where least is free, so that whole
         Nodes stay empty. What is spread goes rather where nothing of its Deployment is."""
         if need.is_spread:
             hosts = self._spread[need.deployment_id]
-            away = self._tightest(need, pool, hosts)
+            away = self._tightest(need, pool, {*hosts, *without})
             if away is not None:
                 return away
-            fitting = [place for place in hosts if pool.fits(place, need.gpu_count)]
+            fitting = [place for place in hosts if pool.fits(place, need.gpu_count) and place not in without]
             return min(fitting, key=lambda place: (hosts[place], pool.tightness(place)), default=None)
-        near = [place for place in self._near.get(need.version_id, ()) if pool.fits(place, need.gpu_count)]
-        return min(near, key=pool.tightness) if near else self._tightest(need, pool)
+        homes = self._near.get(need.version_id, ())
+        near = [place for place in homes if pool.fits(place, need.gpu_count) and place not in without]
+        return min(near, key=pool.tightness) if near else self._tightest(need, pool, without)
 
     def _tightest(self, need: Need, pool: Pool, without: Container[Place] = ()) -> Place | None:
         local = self._where(need.artifact)

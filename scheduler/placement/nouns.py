@@ -36,6 +36,8 @@ class Need:
     worth: float = math.inf
     """Others make room for it whose loss is less than this, see `autoscaling.loss`. Infinite where somebody waits, or
     it is to be kept warm; 0: it takes what is free."""
+    avoids: frozenset[str] = frozenset()
+    """Nodes and GPUs on which its latest containers died: rather on others."""
     is_spread: bool = False
     """Rather on a Node that has none of its Deployment, so that the loss of one Node is not the loss of all."""
 

@@ -31,7 +31,7 @@ async def run(context: Context) -> None:
             log.warning("instances lost with their node", instances=lost)
     async with database.autocommit() as tx:
         rows = await predictions.orphans(tx, _BATCH)
-        versions = await catalog.versions_by_id(tx, list({row.version_id for row in rows})) if rows else {}
+        versions = await catalog.version_traits(tx, {row.version_id for row in rows}) if rows else {}
     for row in rows:
         async with database.transaction() as tx:
             allows_retry = versions[row.version_id].allows_retry

@@ -14,7 +14,7 @@ from core.log import get_logger
 from scheduler import inventory
 from scheduler.autoscaling import wanted
 from scheduler.hints import Hints
-from scheduler.obstacles import CRASH_LOOP_SECONDS, UNFUNDED, Obstacle, obstacle
+from scheduler.obstacles import CRASH_LOOP_SECONDS, UNFUNDED, Obstacle, in_a_row, obstacle
 from scheduler.placement import Assignment, Need, Plan, plan
 from scheduler.sweeps.base import Context, Sweep
 from scheduler.world import Target, World
@@ -22,6 +22,8 @@ from scheduler.world import Target, World
 INTERVAL_SECONDS = 1.0
 #: Who waits for less on a target that is being served is not told why: it would cost a write for nearly everyone.
 EXPLAIN_SECONDS = 2.0
+#: Of the last boot's logs, everyone who is refused gets a copy of the end: thousands may be.
+_TOLD_LOG_CHARACTERS = 8_000
 
 _HINTS = Hints()
 
@@ -68,10 +70,11 @@ async def _obstacles(tx: Transaction, world: World, missing: Mapping[str, int]) 
     ids = {target.version_id for target in wanting}
     for row in await crashes.of(tx, ids, CRASH_LOOP_SECONDS) if ids else ():
         died[row.version_id, row.hardware_sku].append(row)
-    found = {
-        target.name: obstacle(target, world.versions[target.version_id], died[target.version_id, target.hardware_sku])
-        for target in wanting
-    }
+    found = {}
+    for target in wanting:
+        version = world.versions[target.version_id]
+        target.crashes = in_a_row(died[target.version_id, target.hardware_sku], version)
+        found[target.name] = obstacle(target, version)
     return {name: each for name, each in found.items() if each is not None}
 
 
@@ -132,7 +135,7 @@ async def _tell(database: Database, world: World, obstacles: Mapping[str, Obstac
             log.warning("refused", target=target.name, waiting=target.waiting, reason=found.reason)
             async with database.transaction() as tx:
                 last = await fleet.get_instance(tx, found.instance_id) if found.instance_id else None
-                logs = last.setup_logs if last else ""
+                logs = last.setup_logs[-_TOLD_LOG_CHARACTERS:] if last else ""
                 await unstarted.refuse(tx, target.name, found.code, found.reason, logs=logs)
             continue
         reason = _reason(target, found.reason if found else decided.refusals.get(target.name, ""))

@@ -153,6 +153,17 @@ def test_it_packs_where_the_version_is_and_where_least_is_free() -> None:
     assert [a.node_id for a in plan([need(missing=3)], small, []).assignments][:2] == ["b", "b"]
 
 
+def test_it_goes_rather_where_its_containers_did_not_die() -> None:
+    near = held("i", "a", target="t", evictable=False)
+    nodes = [node("a", MODELS[0], MODELS[0], room=4), node("b", MODELS[0])]
+    wish = replace(need(gpus=1, model=MODELS[0]), avoids=frozenset({"a", "a-0"}))
+    assert [a.node_id for a in plan([wish], nodes, [near]).assignments] == ["b"]
+    assert [a.gpu_uuids for a in plan([wish], nodes[:1], [near]).assignments] == [("a-1",)]
+    assert [a.gpu_uuids for a in plan([wish], [node("a", MODELS[0])], []).assignments] == [("a-0",)]
+    spread = replace(wish, is_spread=True, deployment_id="d")
+    assert [a.node_id for a in plan([spread], nodes, []).assignments] == ["b"]
+
+
 def test_a_container_that_drains_still_holds_its_gpu() -> None:
     leaving = held("i", "a", "a-0", evictable=False, leaving=True)
     decided = plan([need(gpus=1, model=MODELS[0])], [node("a", MODELS[0])], [leaving])

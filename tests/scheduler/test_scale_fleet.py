@@ -1,5 +1,6 @@
 """What Nodes and Versions say of themselves reaches the planner, on real rows: labels, drains, devices, peaks, pins."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -266,6 +267,33 @@ async def test_a_container_that_dies_is_tried_again_after_a_pause_that_doubles(s
         await scene.write(Instance, instance.id, ended_at=func.now() - timedelta(seconds=1.5))
     await scale.run(context)
     assert len(await live(scene)) == 1
+
+
+async def test_the_next_try_is_on_another_node(scene: Scene, context: Context) -> None:
+    async with scene.resources.database.transaction() as tx:
+        other = await add_node(tx)
+    await fail(scene, ago=2.0)
+    await scene.predict()
+    await scale.run(context)
+    assert [each.node_id for each in await live(scene)] == [other.id]
+
+
+async def test_nothing_makes_room_again_for_what_is_kept_warm_for_nobody_and_dies(
+    scene: Scene, context: Context
+) -> None:
+    await scene.write(Node, scene.node.id, max_instances=1)
+    async with scene.resources.database.transaction() as tx:
+        idle = await add_instance(tx, scene.node, await add_runnable(tx))
+        broken = scene.runnable
+        configuration = Configuration(broken.model, broken.version_id, broken.hardware_sku, 1, 1)
+        deployment = await deployments.create(tx, new_id(), scene.account, f"d-{new_id()}", configuration)
+    await scene.write(Instance, idle, ready_at=LONG_AGO, last_active_at=func.now())
+    await fail(scene, ago=2.0)
+    await scale.run(context)
+    assert [each.is_wanted for each in await live(scene)] == [True]
+    await scene.predict(replace(broken, deployment_id=deployment.id))
+    await scale.run(context)
+    assert [each.is_wanted for each in await live(scene)] == [False], "somebody waits for it"
 
 
 async def test_containers_that_become_ready_and_die_at_once_are_a_crash_loop_too(
