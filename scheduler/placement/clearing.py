@@ -15,8 +15,8 @@ from scheduler.placement.nouns import Held, Need
 #: Whoever has waited for so many of its own boots may displace what is at work and would never become idle: nobody
 #: waits for ever while others are called again and again. Whoever is displaced has had as many of its own boots of
 #: time, so that two models that are always called spend most of it at work.
-PATIENCE_BOOTS = 4.0
-LEAST_PATIENCE_SECONDS = 20.0
+PATIENCE_BOOTS = 10.0
+LEAST_PATIENCE_SECONDS = 60.0
 #: So many who are gone are looked at again and again, before they are forgotten.
 _MANY = 64
 #: No idle Instance is as dear as one at work.

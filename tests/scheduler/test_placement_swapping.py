@@ -100,14 +100,15 @@ def test_many_models_on_one_gpu_all_get_their_turn() -> None:
 
 
 def test_what_is_displaced_was_at_work_for_as_long_as_the_other_had_to_wait() -> None:
-    busy = held("busy", "n-0", evictable=False, displaceable=True, age_seconds=39.0, boot_seconds=10.0)
+    turn = 10.0 * PATIENCE_BOOTS
+    busy = held("busy", "n-0", evictable=False, displaceable=True, age_seconds=turn - 1, boot_seconds=10.0)
     waits = need("w", oldest_wait=1000.0, boot_seconds=10.0)
     assert not plan([waits], [node(1)], [busy]).displaced
-    decided = plan([waits], [node(1)], [replace(busy, age_seconds=41.0)])
+    decided = plan([waits], [node(1)], [replace(busy, age_seconds=turn + 1)])
     assert list(decided.displaced) == ["busy"]
     assert not decided.evictions
-    impatient = replace(waits, oldest_wait=39.0)
-    assert not plan([impatient], [node(1)], [replace(busy, age_seconds=41.0)]).displaced
+    impatient = replace(waits, oldest_wait=turn - 1)
+    assert not plan([impatient], [node(1)], [replace(busy, age_seconds=turn + 1)]).displaced
 
 
 def test_who_is_out_of_patience_takes_what_idles_before_what_works() -> None:
