@@ -7,7 +7,7 @@ SHELL := /bin/bash
 INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --progress-bar off --editable
 COUNT := awk '/^Collecting/ { printf "\r  %d packages found", ++n; fflush() } END { print n ? ", installed." : "  nothing new." }'
 
-.PHONY: up test lint bench bench-reads bench-streams bench-cold-start bench-cancel bench-money bench-money-pages bench-gpu bench-simulator clean
+.PHONY: up test lint bench bench-reads bench-streams bench-cold-start bench-cancel bench-decision bench-money bench-money-pages bench-gpu bench-simulator clean
 
 up: $(VENV)/.installed
 	@$(VENV)/bin/millrace up
@@ -35,6 +35,9 @@ bench-cold-start: $(VENV)/.installed-test
 
 bench-cancel: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m bench.cancel
+
+bench-decision: $(VENV)/.installed-test
+	@$(VENV)/bin/python -m bench.decision
 
 bench-money: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m bench.money

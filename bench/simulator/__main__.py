@@ -62,7 +62,9 @@ if __name__ == "__main__":
     parser.add_argument("--warm-up-hours", type=float, default=1.0, help="calls that come before are not counted")
     parser.add_argument("--between-passes", type=float, default=10.0, help="virtual seconds; 0.05 for a small fleet")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=_COMPARED)
+    parser.add_argument(
+        "--policies", nargs="*", choices=list(POLICIES), default=_COMPARED, help="none: only `--results`"
+    )
     parser.add_argument("--results", type=Path, help="a file to add to; what others have added is reported, too")
     parser.add_argument("--plots", type=Path, help="folder for SVG files")
     _main(parser.parse_args())
