@@ -32,7 +32,13 @@ _USED_SECONDS = 7 * 24 * 3600.0
 async def wanted(tx: Transaction, node_id: str, limit: int) -> Sequence[Row]:
     """Artifacts of Versions that may run there, newest first: the latest of each Model, and what was used lately."""
     return await tx.all(
-        _runnable(Version.artifact_kind, Version.artifact, func.max(Version.created_at).label("created_at"))
+        _runnable(
+            Version.artifact_kind,
+            Version.artifact,
+            # Of one artifact all Versions have the same.
+            func.jsonb_agg(Version.config, type_=JSONB)[0].label("config"),
+            func.max(Version.created_at).label("created_at"),
+        )
         .where(Node.id == node_id, or_(Model.latest_version_id == Version.id, _used(Version.id)))
         .group_by(Version.artifact_kind, Version.artifact)
         .order_by(text("created_at DESC"))

@@ -34,7 +34,7 @@ MAY_IMPORT = {
 FENCES = {
     "fastapi": ("api/",),
     "starlette": ("api/",),
-    "docker": tuple(f"worker/runtimes/docker{part}.py" for part in ("", "_images", "_options")),
+    "docker": tuple(f"worker/runtimes/docker{part}.py" for part in ("", "_images", "_options", "_weights")),
     "pynvml": ("worker/gpus.py",),
     "rq": ("core/jobs.py", "worker/main.py"),
     "torch": ("cog_models/", "bench/gpu/models/"),

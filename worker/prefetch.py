@@ -64,7 +64,7 @@ class Prefetch:
         self._present &= {row.artifact for row in wanted}
         for row in wanted:
             if row.artifact not in self._present and self._may_try(row.artifact):
-                await self._fetch(Artifact(row.artifact_kind, row.artifact, {}, {}))
+                await self._fetch(Artifact(row.artifact_kind, row.artifact, row.config, {}))
                 await self._report(life)
         await self._report(life)
 

@@ -17,6 +17,7 @@ from core.errors import MillraceError
 from core.inputs import InputSchema
 from core.log import get_logger
 from core.resources import Resources
+from worker import weights
 from worker.registry import image_artifact
 from worker.runtimes.base import ArtifactUnavailable
 from worker.runtimes.process import ProcessRuntime
@@ -71,7 +72,9 @@ async def _read(resources: Resources, version: Row) -> Prepared:
         return Prepared(found.openapi_schema, found.cog_version, found.concurrency, version.config)
     image = await image_artifact(version.artifact)
     slots = int((image.config.get("concurrency") or {}).get("max") or 1)
-    return Prepared(image.openapi_schema, image.cog_version or _UNKNOWN_COG, slots, image.config)
+    return Prepared(
+        image.openapi_schema, image.cog_version or _UNKNOWN_COG, slots, weights.kept(image.config, image.weights)
+    )
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 
 from worker.runtimes.base import ArtifactUnavailable
+from worker.weights import ARTIFACT_TYPE, BadTarget, Weights
 
 # A registry answers at once; the manifest and config of an image are kilobytes.
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
@@ -42,12 +43,14 @@ _FROZEN_COG = re.compile(r"^cog(?:==| @ \S*?cog-)(\d+(?:\.\w+)*)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class ImageArtifact:
-    """`reference` is pinned by digest. `cog_version` is that of the SDK in the image, or None where no label tells."""
+    """`reference` is pinned by digest. `cog_version` is that of the SDK in the image, or None where no label tells.
+    `weights` are in the same repository, where Cog keeps them beside the image."""
 
     reference: str
     config: dict[str, Any]
     openapi_schema: dict[str, Any]
     cog_version: str | None
+    weights: tuple[Weights, ...] = ()
 
 
 async def image_artifact(reference: str) -> ImageArtifact:
@@ -57,7 +60,7 @@ async def image_artifact(reference: str) -> ImageArtifact:
         raise ArtifactUnavailable(f"{reference!r} is not an image of a registry: write it as host/owner/name:tag.")
     async with aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as http:
         repository = _Repository(http, parts["host"], parts["repository"])
-        digest, manifest = await repository.image_manifest(parts["digest"] or parts["tag"] or "latest")
+        digest, manifest, weights = await repository.image_manifest(parts["digest"] or parts["tag"] or "latest")
         config = await repository.image_config(manifest)
     labels = (config.get("config") or {}).get("Labels") or {}
     return ImageArtifact(
@@ -65,7 +68,14 @@ async def image_artifact(reference: str) -> ImageArtifact:
         config=_json_label(labels, CONFIG_LABELS, reference),
         openapi_schema=_json_label(labels, SCHEMA_LABELS, reference),
         cog_version=_cog_version(labels),
+        weights=weights,
     )
+
+
+def blob_url(reference: str, digest: str) -> str:
+    """Of a part of the image that `reference` names, or of what is beside it."""
+    parts = _REFERENCE.fullmatch(reference)
+    return f"{_scheme(parts['host'])}://{parts['host']}/v2/{parts['repository']}/blobs/{digest}"
 
 
 class _Repository:
@@ -77,18 +87,29 @@ class _Repository:
         self._name = name
         self._url = f"{_scheme(host)}://{host}/v2/{name}"
 
-    async def image_manifest(self, tag_or_digest: str) -> tuple[str, dict[str, Any]]:
-        """The manifest for our platform with its digest; Cog pushes an index where weights travel beside the image."""
+    async def image_manifest(self, tag_or_digest: str) -> tuple[str, dict[str, Any], tuple[Weights, ...]]:
+        """The manifest for our platform with its digest, and the weights beside it, for which Cog pushes an index."""
         digest, document = await self._manifest(tag_or_digest)
+        weights: tuple[Weights, ...] = ()
         if document.get("mediaType") in INDEX_TYPES or "manifests" in document:
+            weights = await self._weights(document)
             digest, document = await self._manifest(self._for_platform(document))
         if "config" not in document:
             raise ArtifactUnavailable(f"{self} holds something that is not an image: push it again with a current Cog.")
-        return digest, document
+        return digest, document, weights
 
     async def image_config(self, manifest: dict[str, Any]) -> dict[str, Any]:
         digest = manifest["config"]["digest"]
         return self._parse(await self._get(f"blobs/{digest}", digest))
+
+    async def _weights(self, index: dict[str, Any]) -> tuple[Weights, ...]:
+        entries = [entry for entry in index.get("manifests", []) if entry.get("artifactType") == ARTIFACT_TYPE]
+        try:
+            return tuple([Weights.of_manifest((await self._manifest(entry["digest"]))[1]) for entry in entries])
+        except BadTarget as error:
+            raise ArtifactUnavailable(
+                f"{self} has weights for {str(error)!r}, where none can be: set an absolute target in cog.yaml."
+            ) from error
 
     async def _manifest(self, tag_or_digest: str) -> tuple[str, dict[str, Any]]:
         expected = tag_or_digest if tag_or_digest.startswith("sha256:") else None

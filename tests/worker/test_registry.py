@@ -1,19 +1,17 @@
 """What is read from an image in a registry, against Debian's docker-registry."""
 
-import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import docker
 import pytest
 from aiohttp import web
 
 from tests.support.docker_fixtures import ModelImage
+from tests.support.image_repository import Repository
 from tests.support.registries import registry
-from worker.registry import INDEX_TYPES, MANIFEST_TYPES, image_artifact
+from worker.registry import INDEX_TYPES, image_artifact
 from worker.runtimes.base import ArtifactUnavailable
 
 pytestmark = pytest.mark.docker
@@ -24,41 +22,6 @@ LABELS = {
     "run.cog.config": '{"predict": "predict.py:Predictor"}',
     "run.cog.openapi_schema": json.dumps(SCHEMA),
 }
-
-
-class Repository:
-    """Pushes hand-made images as a client does: blobs first, then manifests."""
-
-    def __init__(self, host: str, name: str) -> None:
-        self.reference = f"{host}/{name}"
-        self._url = f"http://{host}/v2/{name}"
-
-    async def push_image(self, tag: str, labels: dict[str, str], **config: Any) -> dict[str, Any]:
-        """Its descriptor, as an index names it."""
-        blob = json.dumps({"os": "linux", "architecture": "amd64", "config": {"Labels": labels}, **config}).encode()
-        async with aiohttp.ClientSession() as http:
-            async with http.post(f"{self._url}/blobs/uploads/") as response:
-                location = response.headers["Location"]
-            separator = "&" if "?" in location else "?"
-            async with http.put(f"{location}{separator}digest={_digest(blob)}", data=blob) as response:
-                assert response.status == 201
-        config_type = "application/vnd.oci.image.config.v1+json"
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPES[0],
-            "config": {"mediaType": config_type, "digest": _digest(blob), "size": len(blob)},
-            "layers": [],
-        }
-        return await self.push_manifest(tag, manifest)
-
-    async def push_manifest(self, tag: str, manifest: dict[str, Any]) -> dict[str, Any]:
-        body, media_type = json.dumps(manifest).encode(), manifest["mediaType"]
-        async with (
-            aiohttp.ClientSession() as http,
-            http.put(f"{self._url}/manifests/{tag}", data=body, headers={"Content-Type": media_type}) as response,
-        ):
-            assert response.status == 201, await response.text()
-        return {"mediaType": media_type, "digest": _digest(body), "size": len(body)}
 
 
 @pytest.fixture
@@ -180,7 +143,3 @@ async def test_what_a_registry_will_not_give_is_explained(
         await image_artifact(f"{lying_registry}/tests/nothing@sha256:{'1' * 64}")
     with pytest.raises(ArtifactUnavailable, match="other content"):
         await image_artifact(f"{lying_registry}/tests/nothing")
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -34,6 +34,7 @@ from worker.runtimes.base import Artifact, Container, ContainerSpec, Exit
 from worker.runtimes.departures import Departures, Stream
 from worker.runtimes.docker_images import Images
 from worker.runtimes.docker_options import ALIAS, GPUS, MADE_OF, OWNER, Cache, Engine, Recipe, recipe, volume_of
+from worker.runtimes.docker_weights import DockerWeights, remove_volume
 
 log = get_logger()
 
@@ -71,6 +72,7 @@ class DockerRuntime:
         self._choosing = asyncio.Lock()
         self._images = Images(self._call, self._labels)
         self._volumes = settings.data.absolute() / "volumes"
+        self._weights = DockerWeights(self._call, self._labels, settings.data.absolute() / "weights")
         self._departures = Departures(self._listen)
 
     async def answers(self) -> bool:
@@ -91,6 +93,7 @@ class DockerRuntime:
 
     async def ensure(self, artifact: Artifact) -> None:
         await self._images.ensure(artifact.reference)
+        await self._weights.ensure(artifact)
 
     async def start(self, spec: ContainerSpec) -> Container:
         [made_of] = await self._recipes([spec])
@@ -224,7 +227,7 @@ class DockerRuntime:
         await asyncio.to_thread(caches.use, self._volumes, made_of.spec.owner)
         for old in await asyncio.to_thread(caches.unused, self._volumes):
             name = volume_of(old.name, self._labels)
-            is_gone = await self._call("remove a volume", partial(_remove_volume, name))
+            is_gone = await self._call("remove a volume", partial(remove_volume, name))
             await asyncio.to_thread(old.rmdir if is_gone else old.touch)
 
     async def _claim(self, made_of: Recipe, instance_id: str) -> DockerContainer | None:
@@ -308,17 +311,6 @@ def _archive(files: Mapping[str, bytes], folders: Sequence[str]) -> bytes:
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
-
-
-def _remove_volume(name: str, client: docker.DockerClient) -> bool:
-    """False: a container has it."""
-    try:
-        client.volumes.get(name).remove()
-    except APIError as error:
-        if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
-            raise
-        return error.status_code == HTTPStatus.NOT_FOUND
-    return True
 
 
 def _create_network(client: docker.DockerClient, name: str) -> Network:

@@ -1,9 +1,10 @@
 """What a model container is made of. Values only: nothing here speaks with an engine.
 
 What keeps a model container in, and what does not:
-- No capabilities, no new privileges, no published ports, no mounts but the caches of its owner (`worker/caches.py`);
-  limits on memory, processes, /tmp, /dev/shm and log size. It runs as root of its own namespaces unless the engine
-  remaps users. Its writable layer is as large as the engine's disk, and so are those caches.
+- No capabilities, no new privileges, no published ports, no mounts but the caches of its owner (`worker/caches.py`) and
+  its weights, which it can only read (`worker/weights.py`); limits on memory, processes, /tmp, /dev/shm and log size.
+  It runs as root of its own namespaces unless the engine remaps users. Its writable layer is as large as the engine's
+  disk, and so are those caches.
 - Model containers share one bridge network on which they cannot reach each other (`enable_icc=false`), and Docker keeps
   them off every other Docker network, so a Postgres or Redis that lives on one, or on a unix socket, is out of reach.
 - Each container owns 169.254.169.254 itself, and with it the route to 169.254.0.0/16: the metadata services of the
@@ -22,7 +23,7 @@ from typing import Any
 import psutil
 from docker.types import DeviceRequest, EndpointConfig, LogConfig
 
-from worker import caches
+from worker import caches, weights
 from worker.runtimes import launch
 from worker.runtimes.base import ContainerSpec
 from worker.runtimes.docker_images import ImageFacts
@@ -115,7 +116,7 @@ def _options(spec: ContainerSpec, engine: Engine, image: ImageFacts, cache: Cach
         "image": spec.artifact.reference,
         "environment": environment,
         "network": engine.network,
-        "volumes": {cache.volume: {"bind": CACHES, "mode": "rw"}} if cache else {},
+        "volumes": _volumes(spec, cache),
         "networking_config": {
             engine.network: EndpointConfig(engine.api_version, link_local_ips=[METADATA_ADDRESS]),
         },
@@ -135,6 +136,13 @@ def _options(spec: ContainerSpec, engine: Engine, image: ImageFacts, cache: Cach
         # With explicit shutdown Cog ignores SIGTERM, so that only an interrupt ends it in time.
         "stop_signal": "SIGINT",
     }
+
+
+def _volumes(spec: ContainerSpec, cache: Cache | None) -> dict[str, dict[str, str]]:
+    artifact = spec.artifact
+    repository = artifact.reference.partition("@")[0]
+    volumes = {each.named(repository): {"bind": each.target, "mode": "ro"} for each in weights.of(artifact.config)}
+    return {**volumes, cache.volume: {"bind": CACHES, "mode": "rw"}} if cache else volumes
 
 
 def _cached(spec: ContainerSpec, image: ImageFacts, cache: Cache | None) -> dict[str, str]:

@@ -1,0 +1,179 @@
+"""Weights that Cog keeps beside an image: fetched into a volume before the container starts, which only reads them."""
+
+import io
+import os
+import tarfile
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import NotFound
+
+from core.settings import Settings
+from tests.support.docker_images import plain_image, push
+from tests.support.image_repository import Repository, digest_of
+from worker import weights
+from worker.registry import INDEX_TYPES, MANIFEST_TYPES, image_artifact
+from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec
+from worker.runtimes.docker import DockerRuntime
+from worker.weights import BadTarget, Weights
+
+NETWORK = f"millrace-weights-{os.getpid()}"
+WAITS = {"cog/server/http.py": "import signal\nwhile True:\n    signal.pause()\n"}
+LABELS = 'LABEL run.cog.config="{}" run.cog.openapi_schema="{}"'
+TAR, GZIP = "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+@pytest.mark.parametrize("target", ["", "/", "weights", "/src/../etc", None])
+def test_only_a_folder_of_the_container_may_hold_them(target: str | None) -> None:
+    with pytest.raises(BadTarget):
+        Weights.of_manifest({"annotations": {weights.TARGET: target}})
+
+
+def test_what_is_kept_of_them_is_found_again_and_a_config_without_stays_as_it_is() -> None:
+    found = (Weights("/src/weights", ("sha256:a", "sha256:b")), Weights("/src/lora", ("sha256:c",)))
+    config = {"predict": "predict.py:Predictor"}
+    assert weights.of(weights.kept(config, found)) == found
+    assert weights.kept(config, ()) == config
+    assert weights.of(config) == ()
+
+
+def test_the_same_layers_of_another_repository_are_not_the_same_weights() -> None:
+    ours = Weights("/src/weights", ("sha256:a",))
+    assert ours.named("host/ada/model") != ours.named("host/bob/model")
+    assert ours.named("host/ada/model") == ours.named("host/ada/model")
+
+
+# --- on a real engine -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path, docker_client: docker.DockerClient) -> AsyncIterator[DockerRuntime]:
+    installation = f"test-{uuid.uuid4().hex}"
+    runtime = DockerRuntime(
+        Settings(data=tmp_path, installation=installation, node_name="node-1", docker_network=NETWORK)
+    )
+    yield runtime
+    for container in await runtime.list():
+        await runtime.stop(container, 0)
+    await runtime.close()
+    for volume in docker_client.volumes.list(filters={"label": f"millrace.installation={installation}"}):
+        volume.remove()
+    with suppress(NotFound):
+        docker_client.networks.get(NETWORK).remove()
+
+
+@pytest.fixture
+def repository(image_registry: str) -> Repository:
+    return Repository(image_registry, f"tests/weights-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def image(docker_client: docker.DockerClient, repository: Repository) -> str:
+    return push(docker_client, plain_image(docker_client, WAITS, LABELS), repository.reference)
+
+
+@pytest.fixture
+def run(docker_client: docker.DockerClient) -> Callable[[Container, str], str]:
+    """What a shell in the container says."""
+
+    def run(container: Container, command: str) -> str:
+        answer = docker_client.containers.get(container.id).exec_run(["sh", "-c", command])
+        return answer.output.decode().strip()
+
+    return run
+
+
+def layer(mode: str, **files: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"{name}.bin")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+async def push_weights(repository: Repository, target: str, layers: dict[bytes, str]) -> dict[str, Any]:
+    """Its descriptor, as Cog writes it into the index."""
+    config = await repository.push_blob(b"{}")
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPES[0],
+        "artifactType": weights.ARTIFACT_TYPE,
+        "config": {"mediaType": "application/vnd.cog.weight.config.v1+json", "digest": config, "size": 2},
+        "layers": [
+            {"mediaType": media_type, "digest": await repository.push_blob(blob), "size": len(blob)}
+            for blob, media_type in layers.items()
+        ],
+        "annotations": {weights.TARGET: target},
+    }
+    platform = {"os": "unknown", "architecture": "unknown"}
+    descriptor = await repository.push_manifest(f"weights-{uuid.uuid4().hex}", manifest)
+    return {**descriptor, "artifactType": weights.ARTIFACT_TYPE, "platform": platform}
+
+
+async def publish(repository: Repository, image: str, *entries: dict[str, Any]) -> Artifact:
+    """An index as `cog push` writes it; what Millrace reads of it."""
+    digest = image.partition("@")[2]
+    platform = {"os": "linux", "architecture": "amd64"}
+    size = await repository.manifest_size(digest)
+    own = {"mediaType": MANIFEST_TYPES[1], "digest": digest, "size": size, "platform": platform}
+    index = {"schemaVersion": 2, "mediaType": INDEX_TYPES[0], "manifests": [own, *entries]}
+    pushed = await repository.push_manifest("bundle", index)
+    reference = f"{repository.reference}@{pushed['digest']}"
+    found = await image_artifact(reference)
+    return Artifact("image", reference, weights.kept(found.config, found.weights), {})
+
+
+def spec(artifact: Artifact) -> ContainerSpec:
+    return ContainerSpec(uuid.uuid4().hex, "v" * 64, artifact, 1, None)
+
+
+@pytest.mark.docker
+async def test_a_model_finds_its_weights_where_it_wants_them_and_cannot_change_them(
+    runtime: DockerRuntime, repository: Repository, image: str, run: Callable[[Container, str], str]
+) -> None:
+    base = await push_weights(repository, "/src/weights", {layer("w", a="one"): TAR, layer("w:gz", b="two"): GZIP})
+    lora = await push_weights(repository, "/src/lora", {layer("w", c="three"): TAR})
+    artifact = await publish(repository, image, base, lora)
+    await runtime.ensure(artifact)
+    first, second = await runtime.start(spec(artifact)), await runtime.start(spec(artifact))
+    for container in (first, second):
+        assert run(container, "cat /src/weights/a.bin /src/weights/b.bin /src/lora/c.bin") == "onetwothree"
+        assert run(container, f"ls /src/weights/{weights.READY} /src/lora/{weights.READY}").count("ready") == 2
+    assert "Read-only file system" in run(first, "echo poison > /src/weights/a.bin")
+    assert "Read-only file system" in run(first, "rm /src/weights/a.bin")
+
+
+@pytest.mark.docker
+async def test_weights_that_are_not_what_they_promise_are_refused_until_they_are(
+    runtime: DockerRuntime,
+    repository: Repository,
+    image: str,
+    run: Callable[[Container, str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """A registry whose disk has changed under it."""
+    blob = layer("w", a=f"one {uuid.uuid4().hex}")
+    artifact = await publish(repository, image, await push_weights(repository, "/src/weights", {blob: TAR}))
+    stored = next(tmp_path_factory.getbasetemp().glob(f"*/images/**/{digest_of(blob).partition(':')[2]}/data"))
+    stored.write_bytes(blob.replace(b"one", b"two"))
+    with pytest.raises(ArtifactUnavailable, match="other content than its digest promises"):
+        await runtime.ensure(artifact)
+    stored.write_bytes(blob)
+    await runtime.ensure(artifact)
+    assert run(await runtime.start(spec(artifact)), "cat /src/weights/a.bin").startswith("one ")
+
+
+@pytest.mark.docker
+async def test_weights_that_are_gone_are_a_reason_that_says_so(
+    runtime: DockerRuntime, repository: Repository, image: str
+) -> None:
+    gone = (Weights("/src/weights", (digest_of(b"nobody has pushed this"),)),)
+    with pytest.raises(ArtifactUnavailable, match=r"weights of .* are not to be had\. .*404"):
+        await runtime.ensure(Artifact("image", image, weights.kept({}, gone), {}))
