@@ -6,9 +6,9 @@ server comes up (boot), and the model's own imports and setup run (setup). They 
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, update
+from sqlalchemy import ColumnElement, Row, and_, func, select, update
 
-from core.database import Transaction
+from core.database import Transaction, seconds_from_now
 from core.lifecycle import InstanceStatus
 from core.tables import Instance
 
@@ -52,3 +52,10 @@ async def note_logs(tx: Transaction, instance_id: str, logs: str) -> None:
         .where(Instance.id == instance_id, Instance.status == InstanceStatus.STARTING)
         .values(setup_logs=bounded(logs))
     )
+
+
+async def forget_logs(tx: Transaction, seconds: float, limit: int) -> int:
+    """Of the Instances that ended longer ago than that, the oldest; returns how many."""
+    is_old = and_(Instance.ended_at < seconds_from_now(-seconds), Instance.setup_logs != "")
+    old = select(Instance.id).where(is_old).order_by(Instance.ended_at).limit(limit)
+    return (await tx.execute(update(Instance).where(Instance.id.in_(old)).values(setup_logs=""))).rowcount

@@ -47,6 +47,11 @@ class Instance(Table):
         ),
         Index("ix_instances_version_id_created_at", "version_id", "created_at"),
         Index("ix_instances_held", "owner_id", postgresql_where=text("held_nanos > 0")),
+        Index(
+            "ix_instances_setup_logs",
+            "ended_at",
+            postgresql_where=text("setup_logs <> '' AND ended_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[Id]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from core import events, files, idempotency, retention
+from core import boots, events, files, idempotency, retention
 from core.clock import monotonic
 from core.log import get_logger
 from core.people import accounts, closing
@@ -26,7 +26,7 @@ INTERVAL_SECONDS = 2.0
 #: The other sweeps wait meanwhile: after this no further turn begins.
 PASS_SECONDS = 0.25
 _ROWS = 200
-#: What befell a node or a run is asked about for weeks, not for years.
+#: What befell a node or a run, and what a boot printed, is asked about for weeks, not for years.
 EVENTS_SECONDS = 30 * 24 * 3600.0
 #: Each takes four statements.
 _CANCELS = 25
@@ -75,6 +75,7 @@ def _expired(settings: Settings) -> list[Batch]:
         Batch("webhook_secrets", accounts.forget_expired_secrets),
         Batch("closed_accounts", closing.cancel_left),
         Batch("events", partial(events.forget, seconds=EVENTS_SECONDS, limit=_ROWS)),
+        Batch("setup_logs", partial(boots.forget_logs, seconds=EVENTS_SECONDS, limit=_ROWS)),
     ]
 
 

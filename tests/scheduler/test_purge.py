@@ -17,7 +17,7 @@ from core.tables import Event, File, IdempotencyKey, Instance, Prediction, Usage
 from scheduler.sweeps import SWEEPS, purge
 from scheduler.sweeps.base import Context
 from tests.scheduler.conftest import Scene
-from tests.support.factories import add_runnable
+from tests.support.factories import add_instance, add_runnable
 from tests.support.past import WEBHOOK, Past
 
 HOUR = 3600.0
@@ -292,3 +292,16 @@ async def test_events_are_told_for_a_month_and_then_forgotten(scene: Scene, cont
     await purge.run(context)
     async with scene.resources.database.autocommit() as tx:
         assert [event.reason for event in await events.of(tx, events.node("a"))] == ["3", "4"]
+
+
+async def test_what_boots_printed_is_kept_for_a_month_after_their_instance_has_ended(
+    scene: Scene, context: Context
+) -> None:
+    async with scene.resources.database.transaction() as tx:
+        ids = [await add_instance(tx, scene.node, scene.runnable) for _ in range(3)]
+    month = purge.EVENTS_SECONDS
+    for id, ended in zip(ids, (-month - HOUR, -month + HOUR, None), strict=True):
+        await scene.write(Instance, id, setup_logs="up", ended_at=ended and seconds_from_now(ended))
+    await purge.run(context)
+    kept = {row.id: row.setup_logs for row in await scene.instances()}
+    assert [kept[id] for id in ids] == ["", "up", "up"]
