@@ -10,6 +10,7 @@ import pytest
 from core import crashes
 from core.lifecycle import FailureCode
 from tests.faults.load import rows_of, until
+from tests.faults.recovery import recovery
 from tests.support.client import FINISH_SECONDS
 from tests.support.invariants import check_invariants
 from tests.support.platform import PROJECTS, Platform
@@ -58,7 +59,8 @@ async def test_a_model_that_breaks_fails_its_own_prediction_only(
         assert f"about to {how}" in ended["logs"]
     [row] = await rows_of(platform, [first["id"]])
     assert row.failure_code == code
-    second = await _next_one_runs(platform)
+    with recovery(f"model that did {how}"):
+        second = await _next_one_runs(platform)
     await check_invariants(platform, [first["id"], second["id"]])
 
 
@@ -87,7 +89,8 @@ async def test_a_model_that_ignores_cancel_is_ended_after_the_grace(platform: Pl
     await platform.client.cancel(created["id"])
     ended = await platform.client.finished(created["id"])
     assert (ended["status"], ended["error"]) == ("canceled", None)
-    second = await _next_one_runs(platform)
+    with recovery("model that ignored its cancel, after its grace"):
+        second = await _next_one_runs(platform)
     [row] = await rows_of(platform, [created["id"]])
     async with platform.resources.database.autocommit() as tx:
         died = await crashes.of(tx, [row.version_id], 3600.0)
@@ -109,8 +112,9 @@ async def test_a_run_that_takes_too_long_is_stopped_and_says_so(platform: Platfo
 async def test_a_node_that_restarts_takes_no_container_that_still_runs_something(platform: Platform) -> None:
     first = await platform.client.create(MODEL, {"how": "ignore_cancel"})
     await until(partial(_has_spoken, platform, first["id"]))  # So that it fails, and does not run again.
-    await platform.restart("node")
-    second = await _next_one_runs(platform)
+    with recovery("node restarted under what still runs"):
+        await platform.restart("node")
+        second = await _next_one_runs(platform)
     ended = await platform.client.finished(first["id"])
     assert ended["status"] == "failed"
     await check_invariants(platform, [first["id"], second["id"]])
@@ -123,8 +127,9 @@ async def test_stopping_the_node_while_containers_boot_and_run_leaves_none(platf
     await until(partial(_run, platform, 2))
     await platform.kill("node", signal.SIGTERM)
     assert not platform.containers()
-    await platform.restart("node")
-    assert (await platform.client.finished(booting["id"]))["output"] == "later"
+    with recovery("node stopped under what boots and runs"):
+        await platform.restart("node")
+        assert (await platform.client.finished(booting["id"]))["output"] == "later"
     assert (await platform.client.finished(running["id"]))["status"] == "failed"
     await check_invariants(platform, [running["id"], booting["id"]])
 

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from core.ids import new_id
 from core.tables import Event
 from tests.faults.load import all_ended, counts, until
+from tests.faults.recovery import recovery
 from tests.support.invariants import healthy
 from tests.support.platform import PROJECTS, Platform
 from tests.support.receiver import running_receiver
@@ -71,6 +72,8 @@ async def test_a_model_that_blocks_for_longer_than_a_lease_silences_no_node(plat
     before = await _losses(platform)
     id = await _create(platform, None, block_seconds=platform.settings.node_lease_seconds + 5)
     [row] = await all_ended(platform, [id])
+    with recovery("model that blocked its process"):
+        await all_ended(platform, [await _create(platform, None)])
     assert (row.status, row.attempt) == ("succeeded", 1)
     assert await _losses(platform) == before
     await healthy(platform)
