@@ -1,5 +1,6 @@
 """Summaries as SVG, drawn by hand: few shapes, no library."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ _COLORS = ("#0b6e4f", "#c8553d", "#e0a458", "#588b8b", "#6d6875")
 _USES = {Use.BUSY: "#0b6e4f", Use.BOOTING: "#c8553d", Use.LEAVING: "#e0a458", Use.IDLE: "#a9c5ba", Use.FREE: "#eceff1"}
 _LEFT, _TOP, _WIDE, _HIGH = 70, 50, 560, 260
 _INK = "#263238"
+#: In percent of the calls: below it nobody waits.
+_FIRST = 50
 
 
 def draw(found: list[Summary], folder: Path) -> None:
@@ -22,15 +25,14 @@ def draw(found: list[Summary], folder: Path) -> None:
 
 
 def _waiting(shown: list[Summary]) -> str:
-    top = max(one.curve[99] for one in shown) or 1.0
+    top = _round(max(one.curve[99] for one in shown))
     body = [*_ruler(top, "s"), *_legend([one.policy for one in shown], _COLORS)]
-    body += [
-        _text(_LEFT + share / 100 * _WIDE, _TOP + _HIGH + 18, f"{share} %", "middle") for share in (0, 25, 50, 75, 99)
-    ]
+    body += [_text(_across(share), _TOP + _HIGH + 18, f"{share} %", "middle") for share in (50, 60, 70, 80, 90, 99)]
     for one, color in zip(shown, _COLORS, strict=False):
         points = " ".join(
-            f"{_LEFT + share / 100 * _WIDE:.1f},{_TOP + _HIGH * (1 - wait / top):.1f}"
+            f"{_across(share):.1f},{_TOP + _HIGH * (1 - wait / top):.1f}"
             for share, wait in enumerate(one.curve)
+            if share >= _FIRST
         )
         body.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2.5"/>')
     return _page("So many of all calls wait no longer than", body)
@@ -50,7 +52,7 @@ def _gpus(shown: list[Summary]) -> str:
 
 
 def _by_boot(shown: list[Summary]) -> str:
-    top = max(max(one.by_boot) for one in shown) or 1.0
+    top = _round(max(max(one.by_boot) for one in shown))
     body = [*_ruler(top, "s"), *_legend([one.policy for one in shown], _COLORS)]
     names, low = [], 2.0
     for limit in CLASSES[:-1]:
@@ -65,6 +67,16 @@ def _by_boot(shown: list[Summary]) -> str:
             body.append(_bar(x, _TOP + _HIGH - height, width * 0.9, height, color))
         body.append(_text(_LEFT + group * (place + 0.5), _TOP + _HIGH + 18, name, "middle"))
     return _page("Mean wait for models that boot in", body)
+
+
+def _across(share: int) -> float:
+    return _LEFT + (share - _FIRST) / (100 - _FIRST) * _WIDE
+
+
+def _round(most: float) -> float:
+    """The top of a ruler with four steps, each of them a round number."""
+    size = 10.0 ** math.floor(math.log10(max(most, 1e-9) / 4))
+    return 4 * size * next(step for step in (1, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10) if 4 * size * step >= most)
 
 
 def _ruler(top: float, unit: str) -> list[str]:
