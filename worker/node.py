@@ -152,8 +152,8 @@ class Node:
         """An upload from a container; old ones do not say for which prediction, so only a lone one can be meant."""
         supervisor = self._supervisors.get(instance_id)
         runners = {id: runner for id, runner in supervisor.runners.items() if runner.row} if supervisor else {}
-        if prediction_id is None and len(runners) == 1:
-            prediction_id = next(iter(runners))
+        if prediction_id is None and len(at_work := [id for id, runner in runners.items() if runner.is_at_work]) == 1:
+            [prediction_id] = at_work
         if prediction_id not in runners:
             raise UploadRefused(f"No prediction that runs in instance {instance_id} can own {filename!r}.")
         row = runners[prediction_id].row

@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 
 from worker.runtimes.base import ArtifactUnavailable
-from worker.weights import ARTIFACT_TYPE, BadTarget, Weights
+from worker.weights import ARTIFACT_TYPE, BadTarget, Weights, check
 
 # A registry answers at once; the manifest and config of an image are kilobytes.
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=10)
@@ -105,11 +105,14 @@ class _Repository:
     async def _weights(self, index: dict[str, Any]) -> tuple[Weights, ...]:
         entries = [entry for entry in index.get("manifests", []) if entry.get("artifactType") == ARTIFACT_TYPE]
         try:
-            return tuple([Weights.of_manifest((await self._manifest(entry["digest"]))[1]) for entry in entries])
+            found = tuple([Weights.of_manifest((await self._manifest(entry["digest"]))[1]) for entry in entries])
+            check(found)
         except BadTarget as error:
             raise ArtifactUnavailable(
-                f"{self} has weights for {str(error)!r}, where none can be: set an absolute target in cog.yaml."
+                f"{self} has weights for {str(error)!r}, where none can be: set a target in cog.yaml that is a folder of "
+                "their own, such as /src/weights."
             ) from error
+        return found
 
     async def _manifest(self, tag_or_digest: str) -> tuple[str, dict[str, Any]]:
         expected = tag_or_digest if tag_or_digest.startswith("sha256:") else None

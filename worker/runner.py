@@ -176,6 +176,11 @@ class Runner:
         return self._began is not None
 
     @property
+    def is_at_work(self) -> bool:
+        """It was given to the container, which has not answered for good yet."""
+        return self._began is not None and self._micros is None
+
+    @property
     def may_be_kept(self) -> bool:
         """Otherwise nobody knows how far it is, and the next program gives it up."""
         return self.left.is_set() or self.outcome is not None

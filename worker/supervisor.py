@@ -175,7 +175,8 @@ class InstanceSupervisor:
         """Takes over what `leave` has let go of; then `run` goes on."""
         self._boot.resume(container, kept["manners"])
         self._stopwatch.resume(kept["stopwatch"])
-        for id, run in kept["runs"].items():
+        # Those that are in the container have their turn before those that wait for one.
+        for id, run in sorted(kept["runs"].items(), key=lambda item: "call" not in item[1]):
             runner = Runner(self._around.resources, self._seat(), id)
             row = await self._find(id)
             if row is not None and runner.resume(row, run):

@@ -16,6 +16,8 @@ TARGET = "run.cog.weight.target"
 #: Cog's server does not set a model up before it finds this below each target.
 READY = ".cog/ready"
 _KEY = "millrace_weights"
+#: Folders at the root of a container in which a runtime, or its kernel, has something of its own.
+_TAKEN = ("dev", "proc", "sys", "tmp", "var")
 
 
 class BadTarget(ValueError):
@@ -34,19 +36,33 @@ class Weights:
         """Raises `BadTarget`."""
         target = str((manifest.get("annotations") or {}).get(TARGET) or "")
         path = PurePosixPath(target)
-        if not path.is_absolute() or len(path.parts) < 2 or ".." in path.parts:
+        if (
+            not path.is_absolute()
+            or len(path.parts) < 2
+            or path.parts[1] in _TAKEN
+            or {"..", ":"} & {*path.parts, *target}
+        ):
             raise BadTarget(target)
         return cls(str(path), tuple(layer["digest"] for layer in manifest.get("layers") or ()))
 
-    def named(self, repository: str) -> str:
+    def named(self, repository: str, labels: Mapping[str, str]) -> str:
         """Of their volume. Those of another repository are not the same: whoever knows a digest may not read them."""
-        told = json.dumps([repository, self.target, self.layers])
+        told = json.dumps([repository, self.target, self.layers, labels], sort_keys=True)
         return f"millrace-weights-{hashlib.sha256(told.encode()).hexdigest()[:32]}"
 
 
+def check(found: Sequence[Weights]) -> None:
+    """Raises `BadTarget` where one is within another."""
+    for each in found:
+        path = PurePosixPath(each.target)
+        if any(path.is_relative_to(other.target) for other in found if other is not each):
+            raise BadTarget(each.target)
+
+
 def kept(config: Mapping[str, Any], found: Sequence[Weights]) -> dict[str, Any]:
-    """The config of a Version that has these."""
-    return {**config, _KEY: [asdict(each) for each in found]} if found else dict(config)
+    """The config of a Version that has these, whatever it says of itself."""
+    rest = {name: value for name, value in config.items() if name != _KEY}
+    return {**rest, _KEY: [asdict(each) for each in found]} if found else rest
 
 
 def of(config: Mapping[str, Any]) -> tuple[Weights, ...]:

@@ -28,7 +28,9 @@ LABELS = 'LABEL run.cog.config="{}" run.cog.openapi_schema="{}"'
 TAR, GZIP = "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
-@pytest.mark.parametrize("target", ["", "/", "weights", "/src/../etc", None])
+@pytest.mark.parametrize(
+    "target", ["", "/", "weights", "/src/../etc", "/tmp/x", "/proc", "/var/cache/millrace", "/a:b", None]
+)
 def test_only_a_folder_of_the_container_may_hold_them(target: str | None) -> None:
     with pytest.raises(BadTarget):
         Weights.of_manifest({"annotations": {weights.TARGET: target}})
@@ -42,10 +44,23 @@ def test_what_is_kept_of_them_is_found_again_and_a_config_without_stays_as_it_is
     assert weights.of(config) == ()
 
 
-def test_the_same_layers_of_another_repository_are_not_the_same_weights() -> None:
+def test_no_label_of_an_image_says_which_weights_there_are() -> None:
+    assert weights.kept({"predict": "p", "millrace_weights": [1]}, ()) == {"predict": "p"}
+
+
+def test_none_lie_within_others() -> None:
+    weights.check((Weights("/src/weights", ()), Weights("/src/weights-2", ())))
+    for inner in ("/src/weights", "/src/weights/lora"):
+        with pytest.raises(BadTarget):
+            weights.check((Weights("/src/weights", ()), Weights(inner, ("sha256:a",))))
+
+
+def test_the_same_layers_of_another_repository_or_node_are_not_the_same_weights() -> None:
     ours = Weights("/src/weights", ("sha256:a",))
-    assert ours.named("host/ada/model") != ours.named("host/bob/model")
-    assert ours.named("host/ada/model") == ours.named("host/ada/model")
+    node = {"millrace.node": "a"}
+    assert ours.named("host/ada/model", node) == ours.named("host/ada/model", dict(node))
+    assert ours.named("host/ada/model", node) != ours.named("host/bob/model", node)
+    assert ours.named("host/ada/model", node) != ours.named("host/ada/model", {"millrace.node": "b"})
 
 
 # --- on a real engine -------------------------------------------------------------------------------------------------
@@ -177,3 +192,22 @@ async def test_weights_that_are_gone_are_a_reason_that_says_so(
     gone = (Weights("/src/weights", (digest_of(b"nobody has pushed this"),)),)
     with pytest.raises(ArtifactUnavailable, match=r"weights of .* are not to be had\. .*404"):
         await runtime.ensure(Artifact("image", image, weights.kept({}, gone), {}))
+
+
+@pytest.mark.docker
+async def test_what_fills_a_volume_is_no_instance_and_goes_with_the_life_that_made_it(
+    runtime: DockerRuntime, image: str, docker_client: docker.DockerClient, tmp_path: Path
+) -> None:
+    await runtime.ensure(Artifact("image", image, {}, {}))
+    assert await runtime.list() == []
+    labels = {"millrace.installation": runtime._settings.installation, "millrace.node": "node-1"}
+    helper = docker_client.containers.create(image, command=["never"], labels=labels)
+    assert await runtime.list() == []
+    helper.reload()
+    again = DockerRuntime(runtime._settings)
+    try:
+        assert await again.list() == []
+    finally:
+        await again.close()
+    with pytest.raises(NotFound):
+        helper.reload()

@@ -74,6 +74,7 @@ class DockerRuntime:
         self._volumes = settings.data.absolute() / "volumes"
         self._weights = DockerWeights(self._call, self._labels, settings.data.absolute() / "weights")
         self._departures = Departures(self._listen)
+        self._has_listed = False
 
     async def answers(self) -> bool:
         """Whether a Docker engine is there at all."""
@@ -111,12 +112,17 @@ class DockerRuntime:
                 if missing.pop(spare["Labels"][MADE_OF], None) is None:
                     await self._call("remove a container", partial(_remove_by_id, spare["Id"]))
             for made_of in missing.values():
-                if await self._images.are_here(made_of.spec.artifact.reference):
-                    await self._create(made_of, SPARE, new_id())
+                if await self._images.are_here(made_of.spec.artifact.reference) and await self._is_spared(made_of):
                     return
 
     async def list(self) -> list[Container]:
-        return [_ours(each) for each in await self._listed() if not _is_spare(each)]
+        """Before the first answer, what an earlier life had made to look into an image or to fill a volume, goes."""
+        found = await self._listed()
+        helpers = [each["Id"] for each in found if GPUS not in each["Labels"]]
+        for id in [] if self._has_listed else helpers:
+            await self._call("remove a container", partial(_remove_by_id, id))
+        self._has_listed = True
+        return [_ours(each) for each in found if each["Id"] not in helpers and not _is_spare(each)]
 
     async def exited(self, container: Container) -> Exit | None:
         found = await self._find(container)
@@ -199,7 +205,8 @@ class DockerRuntime:
         if spec.owner:
             kind = await asyncio.to_thread(caches.kind_of, spec.gpu_uuids)
             cache = Cache(volume_of(spec.owner, self._labels), kind)
-        return recipe(spec, engine, await self._images.facts(spec.artifact.reference), cache)
+        image = await self._images.facts(spec.artifact.reference)
+        return recipe(spec, engine, image, cache, self._weights.mounts(spec.artifact))
 
     async def _create(self, made_of: Recipe, prefix: str, alias: str) -> DockerContainer:
         """It calls itself `alias`, in the URLs that it is given."""
@@ -218,6 +225,15 @@ class DockerRuntime:
             return container
 
         return await self._call(f"create a container of {made_of.spec.artifact.reference}", create)
+
+    async def _is_spared(self, made_of: Recipe) -> bool:
+        """Whether one more was made; what cannot be made keeps no other from being made ahead."""
+        try:
+            await self._create(made_of, SPARE, new_id())
+        except Unavailable as error:
+            log.warning("no spare container made", version=made_of.spec.version_id, error=str(error))
+            return False
+        return True
 
     async def _prepare_volume(self, made_of: Recipe) -> None:
         """With labels that tell whose it is. When it was last used is kept beside, since an engine does not."""

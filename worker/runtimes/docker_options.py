@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 from docker.types import DeviceRequest, EndpointConfig, LogConfig
 
-from worker import caches, weights
+from worker import caches
 from worker.runtimes import launch
 from worker.runtimes.base import ContainerSpec
 from worker.runtimes.docker_images import ImageFacts
@@ -88,10 +88,13 @@ class Recipe:
         }
 
 
-def recipe(spec: ContainerSpec, engine: Engine, image: ImageFacts, cache: Cache | None) -> Recipe:
-    """Who is not root there could write to no volume, and gets none."""
+def recipe(
+    spec: ContainerSpec, engine: Engine, image: ImageFacts, cache: Cache | None, weights: dict[str, dict[str, str]]
+) -> Recipe:
+    """Who is not root there could write to no volume, and gets no cache. `weights`: volumes that it reads."""
     cache = cache if image.is_root else None
-    options = _options(spec, engine, image, cache)
+    written = {cache.volume: {"bind": CACHES, "mode": "rw"}} if cache else {}
+    options = {**_options(spec, engine, image, cache), "volumes": {**weights, **written}}
     schema = json.dumps(launch.streaming_schema(spec.artifact.openapi_schema))
     parts = [options, schema, engine.network_id, spec.version_id, spec.uploads_url, launch.command("", "")]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -116,7 +119,6 @@ def _options(spec: ContainerSpec, engine: Engine, image: ImageFacts, cache: Cach
         "image": spec.artifact.reference,
         "environment": environment,
         "network": engine.network,
-        "volumes": _volumes(spec, cache),
         "networking_config": {
             engine.network: EndpointConfig(engine.api_version, link_local_ips=[METADATA_ADDRESS]),
         },
@@ -136,13 +138,6 @@ def _options(spec: ContainerSpec, engine: Engine, image: ImageFacts, cache: Cach
         # With explicit shutdown Cog ignores SIGTERM, so that only an interrupt ends it in time.
         "stop_signal": "SIGINT",
     }
-
-
-def _volumes(spec: ContainerSpec, cache: Cache | None) -> dict[str, dict[str, str]]:
-    artifact = spec.artifact
-    repository = artifact.reference.partition("@")[0]
-    volumes = {each.named(repository): {"bind": each.target, "mode": "ro"} for each in weights.of(artifact.config)}
-    return {**volumes, cache.volume: {"bind": CACHES, "mode": "rw"}} if cache else volumes
 
 
 def _cached(spec: ContainerSpec, image: ImageFacts, cache: Cache | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import io
 import tarfile
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -19,6 +20,7 @@ import requests
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container as DockerContainer
 
+from core.clock import monotonic
 from core.errors import Unavailable
 from core.log import get_logger
 from worker import caches, weights
@@ -29,9 +31,13 @@ from worker.weights import Weights
 
 log = get_logger()
 
-_FOLDER = "/weights"
+_FOLDER = "/millrace-weights"
 _CHUNK_BYTES = 1024 * 1024
 _CONNECT_SECONDS, _SILENCE_SECONDS = 10, 60
+#: Two share the line and the disk well. Who sends next to nothing is not waited for, as others may be behind them.
+_AT_ONCE = 2
+_LEAST_BYTES_PER_SECOND = 50_000
+_PATIENCE_SECONDS = 60.0
 
 
 class DockerWeights:
@@ -41,20 +47,29 @@ class DockerWeights:
         self._call = call
         self._labels = labels
         self._folder = folder
-        self._filling = asyncio.Lock()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._filling: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._ready: set[str] = set()
+
+    def mounts(self, artifact: Artifact) -> dict[str, dict[str, str]]:
+        """As an engine is told of them. It copies nothing into them of what the image has there."""
+        return {name: {"bind": each.target, "mode": "ro,nocopy"} for name, each in self._named(artifact).items()}
 
     async def ensure(self, artifact: Artifact) -> None:
         """Raises `ArtifactUnavailable`."""
-        repository = artifact.reference.partition("@")[0]
-        for each in weights.of(artifact.config):
-            name = each.named(repository)
+        for name, each in self._named(artifact).items():
             await asyncio.to_thread(caches.use, self._folder, name)
-            async with self._filling:
+            if name in self._ready:
+                continue
+            async with self._filling[name], self._places:
                 if name not in self._ready:
                     await self._fill(artifact.reference, each, name)
                     self._ready.add(name)
                     await self._remove_unused()
+
+    def _named(self, artifact: Artifact) -> dict[str, Weights]:
+        repository = artifact.reference.partition("@")[0]
+        return {each.named(repository, self._labels): each for each in weights.of(artifact.config)}
 
     async def _fill(self, image: str, wanted: Weights, name: str) -> None:
         await self._call("make a volume", lambda client: client.volumes.create(name, labels=self._labels))
@@ -65,8 +80,8 @@ class DockerWeights:
 
     async def _remove_unused(self) -> None:
         for old in await asyncio.to_thread(caches.unused, self._folder):
-            is_gone = await self._call("remove a volume", partial(remove_volume, old.name))
             self._ready.discard(old.name)
+            is_gone = await self._call("remove a volume", partial(remove_volume, old.name))
             await asyncio.to_thread(old.rmdir if is_gone else old.touch)
 
 
@@ -84,7 +99,7 @@ def remove_volume(name: str, client: docker.DockerClient) -> bool:
 def _fill(image: str, wanted: Weights, name: str, labels: dict[str, str]) -> None:
     """What a crash has left half full is filled again, over what is there."""
     with closing(docker.from_env(timeout=PULL_SILENCE_SECONDS)) as client:
-        volumes = {name: {"bind": _FOLDER, "mode": "rw"}}
+        volumes = {name: {"bind": _FOLDER, "mode": "rw,nocopy"}}
         container = client.containers.create(
             image, command=["never"], network_mode="none", labels=labels, volumes=volumes
         )
@@ -96,7 +111,7 @@ def _fill(image: str, wanted: Weights, name: str, labels: dict[str, str]) -> Non
                 container.put_archive(_FOLDER, _layer(blob_url(image, digest), digest))
             container.put_archive(_FOLDER, _marker())
         finally:
-            container.remove(force=True)
+            container.remove(force=True, v=True)
 
 
 def _is_ready(container: DockerContainer) -> bool:
@@ -109,12 +124,17 @@ def _is_ready(container: DockerContainer) -> bool:
 
 def _layer(url: str, digest: str) -> Iterator[bytes]:
     """As it arrives. One that is not what its digest promises leaves the volume without its sign of being ready."""
-    found = hashlib.sha256()
+    found, count, began = hashlib.sha256(), 0, monotonic()
     with requests.get(url, stream=True, timeout=(_CONNECT_SECONDS, _SILENCE_SECONDS)) as answer:
         answer.raise_for_status()
         for chunk in answer.iter_content(_CHUNK_BYTES):
             found.update(chunk)
             yield chunk
+            count, took = count + len(chunk), monotonic() - began
+            if took > _PATIENCE_SECONDS and count < took * _LEAST_BYTES_PER_SECOND:
+                raise ArtifactUnavailable(
+                    f"{url} came with less than {_LEAST_BYTES_PER_SECOND} bytes a second: try again."
+                )
     if f"sha256:{found.hexdigest()}" != digest:
         raise ArtifactUnavailable(f"{url} has other content than its digest promises: push the weights again.")
 
