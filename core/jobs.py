@@ -1,10 +1,15 @@
 """RQ carries slow background work: its queue, and how a job gets onto it. Predictions never travel this way."""
 
 import asyncio
+import os
+import threading
+import time
+from types import FrameType
 
 from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.exceptions import DuplicateJobError
+from rq.worker import WorkerStatus
 
 from core.settings import Settings
 
@@ -19,6 +24,8 @@ _KEEP_WAITING_SECONDS = 900
 _KEEP_SHORT_FAILURE_SECONDS = 30
 _KEEP_RESULT_SECONDS = 300
 _KEEP_FAILURE_SECONDS = 24 * 3600
+# An idle worker that has been told to stop has long stopped by then, if it ever does.
+_STOP_SECONDS = 10
 
 
 class JobQueue:
@@ -82,4 +89,18 @@ class JobQueue:
 
 def work(settings: Settings) -> None:
     """Works through the queue until SIGTERM. Each job runs an event loop of its own, so no fork is needed or paid."""
-    SimpleWorker([QUEUE], connection=Redis.from_url(settings.redis_url)).work(with_scheduler=False)
+    _Worker([QUEUE], connection=Redis.from_url(settings.redis_url)).work(with_scheduler=False)
+
+
+class _Worker(SimpleWorker):
+    """RQ stops by an exception out of its signal handler, which is lost where it meets one of a Redis that has gone."""
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        threading.Thread(target=self._end_anyway, daemon=True).start()
+        super().request_stop(signum, frame)
+
+    def _end_anyway(self) -> None:
+        time.sleep(_STOP_SECONDS)
+        while self.get_state() == WorkerStatus.BUSY:
+            time.sleep(1)
+        os._exit(1)

@@ -109,8 +109,7 @@ class _Repository:
             check(found)
         except BadTarget as error:
             raise ArtifactUnavailable(
-                f"{self} has weights for {str(error)!r}, where none can be: set a target in cog.yaml that is a folder of "
-                "their own, such as /src/weights."
+                f"{self} has weights for {str(error)!r}, where none can be: give them a folder of their own in cog.yaml"
             ) from error
         return found
 

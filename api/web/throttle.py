@@ -26,15 +26,16 @@ async def count_try(redis: Redis, email: str, address: str) -> None:
     limits = {_key("email", email): TRIES_PER_EMAIL, _key("address", address): TRIES_PER_ADDRESS}
     pipeline = redis.pipeline()
     for key in limits:
+        # Its time begins with the first try; EXPIRE has no NX before Redis 7.
+        pipeline.set(key, 0, ex=WINDOW_SECONDS, nx=True)
         pipeline.incr(key)
-        pipeline.expire(key, WINDOW_SECONDS, nx=True)
         pipeline.ttl(key)
     try:
         answers = await pipeline.execute()
     except (RedisError, OSError) as error:
         log.warning("logins not limited", error=str(error))
         return
-    for limit, tries, seconds in zip(limits.values(), answers[::3], answers[2::3], strict=True):
+    for limit, tries, seconds in zip(limits.values(), answers[1::3], answers[2::3], strict=True):
         if tries > limit:
             raise TooManyRequests("logging in", max(1, seconds))
 

@@ -25,14 +25,14 @@ def draw(found: list[Summary], folder: Path) -> None:
 
 
 def _waiting(shown: list[Summary]) -> str:
-    top = _round(max(one.curve[99] for one in shown))
+    top = _round(_most(one.curve[99] for one in shown))
     body = [*_ruler(top, "s"), *_legend([one.policy for one in shown], _COLORS)]
     body += [_text(_across(share), _TOP + _HIGH + 18, f"{share} %", "middle") for share in (50, 60, 70, 80, 90, 99)]
     for one, color in zip(shown, _COLORS, strict=False):
         points = " ".join(
             f"{_across(share):.1f},{_TOP + _HIGH * (1 - wait / top):.1f}"
             for share, wait in enumerate(one.curve)
-            if share >= _FIRST
+            if share >= _FIRST and wait <= top
         )
         body.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2.5"/>')
     return _page("So many of all calls wait no longer than", body)
@@ -52,7 +52,7 @@ def _gpus(shown: list[Summary]) -> str:
 
 
 def _by_boot(shown: list[Summary]) -> str:
-    top = _round(max(max(one.by_boot) for one in shown))
+    top = _round(_most(max(one.by_boot) for one in shown))
     body = [*_ruler(top, "s"), *_legend([one.policy for one in shown], _COLORS)]
     names, low = [], 2.0
     for limit in CLASSES[:-1]:
@@ -62,15 +62,24 @@ def _by_boot(shown: list[Summary]) -> str:
     for place, name in enumerate([*names, f"over {low:g} s"]):
         width = group * 0.8 / len(shown)
         for number, (one, color) in enumerate(zip(shown, _COLORS, strict=False)):
-            height = one.by_boot[place] / top * _HIGH
+            wait = one.by_boot[place]
+            height = min(wait / top, 1.0) * _HIGH
             x = _LEFT + group * (place + 0.1) + width * number
             body.append(_bar(x, _TOP + _HIGH - height, width * 0.9, height, color))
+            if wait > top:
+                body.append(_text(x + width * 0.45, _TOP - 4, f"{wait:.0f} s", "middle"))
         body.append(_text(_LEFT + group * (place + 0.5), _TOP + _HIGH + 18, name, "middle"))
     return _page("Mean wait for models that boot in", body)
 
 
 def _across(share: int) -> float:
     return _LEFT + (share - _FIRST) / (100 - _FIRST) * _WIDE
+
+
+def _most(values: Iterable[float]) -> float:
+    """Of all but one that is so far away that nothing could be told of the others: that one leaves the picture."""
+    *_, second, first = sorted([0.0, *values])
+    return second if 0.0 < second * 3 < first else first
 
 
 def _round(most: float) -> float:

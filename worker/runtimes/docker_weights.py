@@ -132,9 +132,7 @@ def _layer(url: str, digest: str) -> Iterator[bytes]:
             yield chunk
             count, took = count + len(chunk), monotonic() - began
             if took > _PATIENCE_SECONDS and count < took * _LEAST_BYTES_PER_SECOND:
-                raise ArtifactUnavailable(
-                    f"{url} came with less than {_LEAST_BYTES_PER_SECOND} bytes a second: try again."
-                )
+                raise ArtifactUnavailable(f"{url} comes too slowly to be waited for: try again.")
     if f"sha256:{found.hexdigest()}" != digest:
         raise ArtifactUnavailable(f"{url} has other content than its digest promises: push the weights again.")
 
