@@ -15,6 +15,7 @@ from tests.support.servers import Servers, empty, running_servers
 pytest_plugins = [
     "tests.support.requirements",
     "tests.support.docker_fixtures",
+    "tests.support.network_fixtures",
     "tests.support.platform_fixtures",
 ]
 

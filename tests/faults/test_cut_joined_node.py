@@ -20,7 +20,7 @@ from tests.faults.load import all_ended, rows_of, until
 from tests.faults.recovery import recovery
 from tests.support.gateways import UP_SECONDS, GatewayProcess, joined_node, up
 from tests.support.invariants import check_invariants
-from tests.support.network import Network, missing, network
+from tests.support.network import Network
 from tests.support.platform import PROJECTS, Platform
 from tests.support.ports import free_port
 from tests.support.process import Process
@@ -46,14 +46,6 @@ class Predictor(BasePredictor):
         path.write_text("late")
         return path
 """
-
-
-@pytest.fixture(scope="module")
-def apart() -> Network:
-    if (reason := missing()) is not None:
-        pytest.skip(reason)
-    with network() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

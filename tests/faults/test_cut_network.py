@@ -21,7 +21,7 @@ from core.tables import Node
 from tests.faults.load import all_ended, rows_of, until
 from tests.faults.recovery import recovery
 from tests.support.invariants import check_invariants
-from tests.support.network import Network, missing, network, relay
+from tests.support.network import Network, relay
 from tests.support.platform import PROJECTS, Platform
 from tests.support.ports import free_port
 from tests.support.process import Process
@@ -33,14 +33,6 @@ RUN_SECONDS = 2.0
 #: Less than a lease: the run ends meanwhile, and nobody else is given it.
 CUT_SECONDS = 6.0
 RUN_TIMEOUT_SECONDS = 5
-
-
-@pytest.fixture(scope="module")
-def apart() -> Network:
-    if (reason := missing()) is not None:
-        pytest.skip(reason)
-    with network() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

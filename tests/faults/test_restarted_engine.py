@@ -18,21 +18,13 @@ from tests.faults.recovery import recovery
 from tests.support.docker_engine import Engine, running_engine
 from tests.support.docker_images import cog_image
 from tests.support.invariants import check_invariants
-from tests.support.network import Network, missing, network
+from tests.support.network import Network
 from tests.support.platform import PROJECTS, Platform
 from tests.support.registries import registry
 
 pytestmark = [pytest.mark.faults, pytest.mark.docker]
 
 COG = "0.23.1"
-
-
-@pytest.fixture(scope="module")
-def apart() -> Network:
-    if (reason := missing()) is not None:
-        pytest.skip(reason)
-    with network() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,12 @@ import pytest
 
 from tests.support.docker_images import cog_image, push, untag
 from tests.support.registries import registry
+from worker.runtimes.base import Container
 
 PROJECTS = Path(__file__).parents[1] / "cog_projects"
 
 ModelImage = Callable[[str, str], str]
+Shell = Callable[[Container, str], str]
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,14 @@ def model_image(docker_client: docker.DockerClient, image_registry: str) -> Mode
         return push(docker_client, image, f"{image_registry}/tests/{project}", sdk_version)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def shell(docker_client: docker.DockerClient) -> Shell:
+    """What a shell in the container says."""
+
+    def say(container: Container, command: str) -> str:
+        answer = docker_client.containers.get(container.id).exec_run(["sh", "-c", command])
+        return answer.output.decode().strip()
+
+    return say

@@ -11,6 +11,7 @@ import pytest
 from docker.errors import NotFound
 
 from core.settings import Settings
+from tests.support.docker_fixtures import Shell
 from tests.support.docker_images import plain_image, push
 from worker.runtimes.base import Artifact, Container, ContainerSpec
 from worker.runtimes.docker import DockerRuntime
@@ -62,45 +63,34 @@ def start(runtime: DockerRuntime, docker_client: docker.DockerClient, image_regi
     return start
 
 
-@pytest.fixture
-def run(docker_client: docker.DockerClient) -> Callable[[Container, str], str]:
-    """What a shell in the container says."""
-
-    def run(container: Container, command: str) -> str:
-        answer = docker_client.containers.get(container.id).exec_run(["sh", "-c", command])
-        return answer.output.decode().strip()
-
-    return run
-
-
 async def test_what_one_model_fetched_its_owners_next_one_finds_and_nobody_elses(
-    start: Callable, run: Callable, runtime: DockerRuntime
+    start: Callable, shell: Shell, runtime: DockerRuntime
 ) -> None:
     first = await start("ada")
-    assert run(first, "mkdir -p $HF_HUB_CACHE && echo weights > $HF_HUB_CACHE/model") == ""
+    assert shell(first, "mkdir -p $HF_HUB_CACHE && echo weights > $HF_HUB_CACHE/model") == ""
     await runtime.stop(first, 0)
-    assert run(await start("ada"), "cat $HF_HUB_CACHE/model") == "weights"
-    assert "No such file" in run(await start("bob"), "cat $HF_HUB_CACHE/model")
+    assert shell(await start("ada"), "cat $HF_HUB_CACHE/model") == "weights"
+    assert "No such file" in shell(await start("bob"), "cat $HF_HUB_CACHE/model")
 
 
-async def test_what_was_compiled_is_kept_by_kind_of_gpu(start: Callable, run: Callable) -> None:
+async def test_what_was_compiled_is_kept_by_kind_of_gpu(start: Callable, shell: Shell) -> None:
     container = await start("ada")
-    assert run(container, "dirname $TRITON_CACHE_DIR") == "/var/cache/millrace/cpu"
-    assert run(container, "mkdir $TRITON_CACHE_DIR $TORCHINDUCTOR_CACHE_DIR $CUDA_CACHE_PATH") == ""
+    assert shell(container, "dirname $TRITON_CACHE_DIR") == "/var/cache/millrace/cpu"
+    assert shell(container, "mkdir $TRITON_CACHE_DIR $TORCHINDUCTOR_CACHE_DIR $CUDA_CACHE_PATH") == ""
 
 
-async def test_weights_that_came_with_the_image_are_not_hidden(start: Callable, run: Callable) -> None:
+async def test_weights_that_came_with_the_image_are_not_hidden(start: Callable, shell: Shell) -> None:
     container = await start("ada", BRINGS_WEIGHTS)
-    assert run(container, "echo $TORCH_HOME; cat ~/.cache/torch/hub/face.pth") == "weights"
-    assert run(container, "echo $HF_HUB_CACHE") == "/var/cache/millrace/huggingface"
+    assert shell(container, "echo $TORCH_HOME; cat ~/.cache/torch/hub/face.pth") == "weights"
+    assert shell(container, "echo $HF_HUB_CACHE") == "/var/cache/millrace/huggingface"
 
 
-async def test_where_the_image_places_its_caches_they_stay(start: Callable, run: Callable) -> None:
-    assert run(await start("ada", PLACES_THEM), "echo $HF_HOME $HF_HUB_CACHE") == "/src/weights"
+async def test_where_the_image_places_its_caches_they_stay(start: Callable, shell: Shell) -> None:
+    assert shell(await start("ada", PLACES_THEM), "echo $HF_HOME $HF_HUB_CACHE") == "/src/weights"
 
 
-async def test_who_could_not_write_there_gets_none(start: Callable, run: Callable) -> None:
-    assert run(await start("ada", IS_NOBODY), "env | grep CACHE; ls /var/cache | grep millrace") == ""
+async def test_who_could_not_write_there_gets_none(start: Callable, shell: Shell) -> None:
+    assert shell(await start("ada", IS_NOBODY), "env | grep CACHE; ls /var/cache | grep millrace") == ""
 
 
 async def test_those_that_are_not_used_any_more_go_and_those_that_are_stay(

@@ -4,7 +4,7 @@ import io
 import os
 import tarfile
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ import pytest
 from docker.errors import NotFound
 
 from core.settings import Settings
+from tests.support.docker_fixtures import Shell
 from tests.support.docker_images import plain_image, push
 from tests.support.image_repository import Repository, digest_of
 from worker import weights
 from worker.registry import INDEX_TYPES, MANIFEST_TYPES, image_artifact
-from worker.runtimes.base import Artifact, ArtifactUnavailable, Container, ContainerSpec
+from worker.runtimes.base import Artifact, ArtifactUnavailable, ContainerSpec
 from worker.runtimes.docker import DockerRuntime
 from worker.weights import BadTarget, Weights
 
@@ -92,17 +93,6 @@ def image(docker_client: docker.DockerClient, repository: Repository) -> str:
     return push(docker_client, plain_image(docker_client, WAITS, LABELS), repository.reference)
 
 
-@pytest.fixture
-def run(docker_client: docker.DockerClient) -> Callable[[Container, str], str]:
-    """What a shell in the container says."""
-
-    def run(container: Container, command: str) -> str:
-        answer = docker_client.containers.get(container.id).exec_run(["sh", "-c", command])
-        return answer.output.decode().strip()
-
-    return run
-
-
 def layer(mode: str, **files: str) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:
@@ -151,7 +141,7 @@ def spec(artifact: Artifact) -> ContainerSpec:
 
 @pytest.mark.docker
 async def test_a_model_finds_its_weights_where_it_wants_them_and_cannot_change_them(
-    runtime: DockerRuntime, repository: Repository, image: str, run: Callable[[Container, str], str]
+    runtime: DockerRuntime, repository: Repository, image: str, shell: Shell
 ) -> None:
     base = await push_weights(repository, "/src/weights", {layer("w", a="one"): TAR, layer("w:gz", b="two"): GZIP})
     lora = await push_weights(repository, "/src/lora", {layer("w", c="three"): TAR})
@@ -159,10 +149,10 @@ async def test_a_model_finds_its_weights_where_it_wants_them_and_cannot_change_t
     await runtime.ensure(artifact)
     first, second = await runtime.start(spec(artifact)), await runtime.start(spec(artifact))
     for container in (first, second):
-        assert run(container, "cat /src/weights/a.bin /src/weights/b.bin /src/lora/c.bin") == "onetwothree"
-        assert run(container, f"ls /src/weights/{weights.READY} /src/lora/{weights.READY}").count("ready") == 2
-    assert "Read-only file system" in run(first, "echo poison > /src/weights/a.bin")
-    assert "Read-only file system" in run(first, "rm /src/weights/a.bin")
+        assert shell(container, "cat /src/weights/a.bin /src/weights/b.bin /src/lora/c.bin") == "onetwothree"
+        assert shell(container, f"ls /src/weights/{weights.READY} /src/lora/{weights.READY}").count("ready") == 2
+    assert "Read-only file system" in shell(first, "echo poison > /src/weights/a.bin")
+    assert "Read-only file system" in shell(first, "rm /src/weights/a.bin")
 
 
 @pytest.mark.docker
@@ -170,7 +160,7 @@ async def test_weights_that_are_not_what_they_promise_are_refused_until_they_are
     runtime: DockerRuntime,
     repository: Repository,
     image: str,
-    run: Callable[[Container, str], str],
+    shell: Shell,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """A registry whose disk has changed under it."""
@@ -182,7 +172,7 @@ async def test_weights_that_are_not_what_they_promise_are_refused_until_they_are
         await runtime.ensure(artifact)
     stored.write_bytes(blob)
     await runtime.ensure(artifact)
-    assert run(await runtime.start(spec(artifact)), "cat /src/weights/a.bin").startswith("one ")
+    assert shell(await runtime.start(spec(artifact)), "cat /src/weights/a.bin").startswith("one ")
 
 
 @pytest.mark.docker

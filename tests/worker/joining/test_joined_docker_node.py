@@ -15,7 +15,7 @@ from core.tables import Version
 from tests.support.docker_engine import Engine, running_engine
 from tests.support.docker_images import cog_image
 from tests.support.gateways import GatewayProcess, joined_node, up
-from tests.support.network import Network, missing, network
+from tests.support.network import Network
 from tests.support.platform import PROJECTS, Platform
 from tests.support.ports import free_port
 from tests.support.registries import registry
@@ -25,14 +25,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.docker]
 COG = "0.23.1"
 #: Pulling, and a container's first start, on two busy disks.
 ANSWER_SECONDS = 300.0
-
-
-@pytest.fixture(scope="module")
-def apart() -> Network:
-    if (reason := missing()) is not None:
-        pytest.skip(reason)
-    with network() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
